@@ -1,0 +1,312 @@
+"""The schema of every YAML: layered files, dotted overrides, checked into frozen dataclasses.
+
+Later layers win, key by key; a layer that gives a component another `name` replaces it whole.
+Components (`features`, `model`, `augment`, `loss`, `train.schedule`) are looked up by name; their
+keys are the keyword arguments of the class behind the name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from espnet_like.errors import UserError
+
+Selection = Literal["last", "best_valid", "best_test"]
+
+
+@dataclass(frozen=True)
+class Audio:
+    """What the dump reads: `channels` 1 (stereo is averaged) or 2; `expect_rate` in Hz if fixed."""
+
+    channels: Literal[1, 2] = 1
+    expect_rate: int | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where a run finds its data.
+
+    Args:
+        corpus: name of the corpus in result tables.
+        fold: number of the fold in result tables.
+        dump: directory of the feature dump.
+        stats: normalisation of the training part (JSON of stage 3).
+        train: data directory to train on.
+        valid: data directory that chooses the epoch, if one does.
+        test: data directory to score.
+        in_memory: keep features as one tensor on the device; `auto` when they fit.
+    """
+
+    corpus: str = ""
+    fold: int = 1
+    dump: str = ""
+    stats: str = ""
+    train: str = ""
+    valid: str | None = None
+    test: str = ""
+    in_memory: bool | Literal["auto"] = "auto"
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Adam; `lr` is the rate that the schedule starts from."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Average:
+    """Equal-weight average of the weights (SWA): after epoch `start` (0-based), every `every`."""
+
+    start: int = 250
+    every: int = 3
+
+
+@dataclass(frozen=True)
+class Train:
+    """How to train.
+
+    Args:
+        epochs: passes over the training part; with `iterations` the most there may be.
+        iterations: stop after so many steps, if given.
+        batch_size: clips in a batch, over all ranks.
+        drop_last: leave out the last, smaller batch of an epoch.
+        optimizer: Adam's settings.
+        schedule: learning rate by epoch (component; `training/schedules.py`).
+        selection: which weights are scored: `last`; `best_valid`: the epoch with the best metric
+            on `data.valid`; `best_test`: on the test part itself, as some papers did.
+        average: weight averaging, if any.
+        precision: `bf16` autocasts the model; weights and optimiser stay fp32.
+        channels_last: memory layout of convolutions.
+        compile: `torch.compile` the model.
+        clip_norm: total gradient norm to clip at, if any.
+        workers: loader processes when the data is not in memory.
+        checkpoint_steps: save every so many steps as well as after each epoch, if given.
+        checkpoint_seconds: after an epoch, save only when this long has passed since last time.
+        threads: CPU threads; 0 leaves torch's choice.
+    """
+
+    epochs: int = 350
+    iterations: int | None = None
+    batch_size: int = 10
+    drop_last: bool = False
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: dict[str, Any] = field(default_factory=lambda: {"name": "specaugment_pp"})
+    selection: Selection = "last"
+    average: Average | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    clip_norm: float | None = None
+    workers: int = 2
+    checkpoint_steps: int | None = None
+    checkpoint_seconds: float = 30.0
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} must be at least 1")
+        for name in ("iterations", "checkpoint_steps", "clip_norm"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ValueError(f"train.{name} must be positive, or null")
+        if self.workers < 0 or self.threads < 0:
+            raise ValueError("train.workers and train.threads must not be negative")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run, complete: this is what `config.yaml` in its directory holds."""
+
+    features: dict[str, Any] = field(default_factory=dict)
+    audio: Audio = field(default_factory=Audio)
+    model: dict[str, Any] = field(default_factory=dict)
+    augment: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
+    loss: dict[str, Any] = field(default_factory=lambda: {"name": "cross_entropy"})
+    data: Data = field(default_factory=Data)
+    train: Train = field(default_factory=Train)
+    seed: int = 0
+    input_shape: tuple[int, int, int] | None = None
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain data, every default written out."""
+        return _plain(asdict(self))
+
+
+def load_layers(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Merge YAML files in order, then `--dotted.key value` tokens.
+
+    Raises:
+        UserError: a missing or malformed file (with its line), a token that is no override.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged = merge(merged, read_yaml(path))
+    return merge(merged, parse_overrides(overrides))
+
+
+def experiment(layers: Mapping[str, Any]) -> Experiment:
+    """Check merged layers against the schema and the components' own keys; fill in defaults.
+
+    Raises:
+        UserError: an unknown key, a wrong type or a value out of range; names what is allowed.
+    """
+    from espnet_like.augment import AUGMENTATIONS
+    from espnet_like.features import FRONT_ENDS
+    from espnet_like.models import MODELS
+    from espnet_like.registry import arguments
+    from espnet_like.training.losses import LOSSES
+    from espnet_like.training.schedules import SCHEDULES
+
+    parsed = check(layers, Experiment)
+    registries: dict[str, Mapping[str, type]] = {
+        "features": {**FRONT_ENDS, "raw": _Raw},
+        "model": MODELS,
+        "augment": AUGMENTATIONS,
+        "loss": LOSSES,
+    }
+    for key, registry in registries.items():
+        spec = getattr(parsed, key)
+        if spec:
+            kwargs = arguments(registry, spec, key)
+            object.__setattr__(parsed, key, {"name": spec["name"], **kwargs})
+    spec = parsed.train.schedule
+    kwargs = arguments(SCHEDULES, spec, "train.schedule")
+    object.__setattr__(parsed.train, "schedule", {"name": spec["name"], **kwargs})
+    return parsed
+
+
+class _Raw:
+    """Waveforms as they are (int16) at `sample_rate` Hz."""
+
+    def __init__(self, sample_rate: int = 22050) -> None:
+        self.sample_rate = sample_rate
+
+
+def check(layers: Mapping[str, Any], schema: type[Any]) -> Any:
+    """An instance of the dataclass `schema` from plain data."""
+    _check_keys(layers, schema, "")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(schema)
+    try:
+        return schema(**vars(parser.instantiate_classes(parser.parse_object(dict(layers)))))
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise UserError(str(error).replace("Parser key ", "")) from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML mapping; duplicate keys are refused, `1e-4` is a number."""
+    try:
+        value = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such configuration: {_siblings(Path(path))}") from None
+    except (yaml.MarkedYAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line}: {getattr(error, 'problem', 'not UTF-8')}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(f"{path}:1: expected keys and values, found {type(value).__name__}")
+    return value
+
+
+def write_yaml(value: Mapping[str, Any]) -> str:
+    """YAML text that `read_yaml` reads back to the same value."""
+    return yaml.dump(_plain(value), Dumper=yaml.SafeDumper, sort_keys=False, default_flow_style=None)
+
+
+def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `layer` laid over it; neither is changed."""
+    merged = dict(base)
+    for key, value in layer.items():
+        old = merged.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            renamed = "name" in value and value["name"] != old.get("name")
+            merged[key] = dict(value) if renamed else merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:
+    """`--model.rho 5 --train.optimizer.lr=3e-4` as nested data; values are YAML."""
+    result: dict[str, Any] = {}
+    rest = list(tokens)
+    while rest:
+        token = rest.pop(0)
+        option, equals, text = token.partition("=")
+        known = [f.name for f in fields(Experiment)]
+        if not option.startswith("--") or option[2:].split(".")[0] not in known:
+            near = get_close_matches(option[2:].split(".")[0], known, 1, 0.6)
+            hint = f"did you mean --{near[0]}?" if near else f"keys start with {', '.join(known)}"
+            raise UserError(f"{token}: unknown option; {hint}")
+        if not equals:
+            if not rest:
+                raise UserError(f"{option}: needs a value")
+            text = rest.pop(0)
+        value: Any = yaml.load(text, Loader=_Loader)
+        for part in reversed(option[2:].split(".")):
+            value = {part: value}
+        result = merge(result, value)
+    return result
+
+
+def _check_keys(value: Mapping[str, Any], schema: type[Any], where: str) -> None:
+    """Refuse keys that the dataclass lacks, with the nearest name."""
+    hints = get_type_hints(schema)
+    for key, item in value.items():
+        if key not in hints:
+            near = get_close_matches(str(key), list(hints), 1, 0.6)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UserError(f"{where}{key}: unknown key; {hint}allowed: {', '.join(hints)}")
+        inner = [t for t in (hints[key], *get_args(hints[key])) if is_dataclass(t)]
+        if inner and isinstance(item, Mapping):
+            _check_keys(item, inner[0], f"{where}{key}.")  # type: ignore[arg-type]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _siblings(path: Path) -> str:
+    names = sorted(p.name for p in path.parent.glob("*.yaml"))
+    return f"{path.parent} has {', '.join(names)}" if names else f"nothing in {path.parent}"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 numbers (`1e-4`), no duplicate keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if key in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)

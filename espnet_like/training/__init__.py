@@ -1,0 +1,1 @@
+"""Training: one trainer for all systems, its schedules, losses, data and checkpoints."""
