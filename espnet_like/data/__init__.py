@@ -1,0 +1,1 @@
+"""Data directories, archives and audio files."""

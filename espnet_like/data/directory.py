@@ -1,0 +1,294 @@
+"""Kaldi data directories.
+
+    wav.scp      recording path              utt2labels   utterance tag [tag ...]
+    utt2spk      utterance group             labels       one label per line, in class order
+    spk2utt      group utterance ...         utt2dur      utterance seconds
+    segments     utterance recording start end (seconds; end -1: to the end of the recording)
+
+`wav.scp` and `utt2spk` must be there, the rest is optional. Without `segments` a recording is an
+utterance. The group (Kaldi's speaker) is what must not lie on both sides of a train/test split:
+a location, an uploader, a speaker. Lines are sorted by id in the C locale, which for UTF-8 is
+Python's order of strings. Paths are kept as written: relative ones start at the working directory.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+from espnet_like.data.tables import PARSERS, REQUIRED, Segment, by_group, read_lines
+from espnet_like.errors import MissingInput, UserError
+from espnet_like.files import write_text
+
+__all__ = ["DataDir", "Segment", "combine", "split"]
+
+T = TypeVar("T")
+
+
+FIELDS = {
+    "wav.scp": "wav",
+    "segments": "segments",
+    "utt2spk": "groups",
+    "utt2labels": "tags",
+    "utt2dur": "durations",
+}
+
+
+@dataclass(frozen=True)
+class DataDir:
+    """A set of utterances. `load` and `save` see to it that the tables fit one another.
+
+    Attributes:
+        path: where it was loaded from.
+        wav: recording -> path.
+        groups: utterance -> group.
+        tags: utterance -> its labels; empty if the set has none.
+        labels: all labels, in class order.
+        durations: utterance -> seconds; may be empty.
+        segments: utterance -> part of a recording; empty if utterances are whole recordings.
+    """
+
+    path: Path | None = None
+    wav: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    durations: dict[str, float] = field(default_factory=dict)
+    segments: dict[str, Segment] = field(default_factory=dict)
+
+    @property
+    def utterances(self) -> tuple[str, ...]:
+        """All ids, sorted in the C locale."""
+        return tuple(sorted(self.segments or self.wav))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> DataDir:
+        """Read a directory.
+
+        Raises:
+            MissingInput: there is no such directory, or it has no `wav.scp` or `utt2spk`.
+            UserError: a line cannot be understood, or the tables do not fit one another; names
+                the file and line. For all problems at once see `validation.problems`.
+        """
+        root = Path(path)
+        if not root.is_dir():
+            raise MissingInput(f"{root}: no such data directory: run the stage that makes it")
+        tables: dict[str, dict[str, Any]] = {}
+        numbers: dict[tuple[str, str], int] = {}
+        for name, parse in PARSERS.items():
+            table = tables[name] = {}
+            if not (root / name).exists():
+                if name in REQUIRED:
+                    raise MissingInput(f"{root / name}: no such file: a data directory needs it")
+                continue
+            for number, key, value in read_lines(root / name):
+                if key in table:
+                    first = numbers[name, key]
+                    raise UserError(f"{root / name}:{number}: {key!r} again, first in line {first}")
+                numbers[name, key] = number
+                try:
+                    table[key] = parse(value)
+                except ValueError as error:
+                    raise UserError(f"{root / name}:{number}: {key!r} {error}") from None
+        labels = tuple(line.key for line in read_lines(root / "labels", missing_ok=True))
+        data = cls(path=root, labels=labels, **{FIELDS[n]: _sorted(t) for n, t in tables.items()})
+
+        def where(name: str, key: str) -> str:
+            number = numbers.get((name, key))
+            return f"{root / name}:{number}" if number else f"{root / name}"
+
+        data._check(where)
+        return data
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all tables, sorted, with `spk2utt`; each file appears whole, `wav.scp` last.
+
+        Raises:
+            UserError: the tables do not fit one another; nothing is written.
+        """
+        root = Path(path)
+        self._check(lambda name, key: f"{root / name}")
+        texts = self.texts()
+        for name in (*PARSERS, "labels", "spk2utt"):
+            if name not in texts:
+                (root / name).unlink(missing_ok=True)  # of an earlier set in the same place
+        for name in sorted(texts, key=lambda name: name == "wav.scp"):
+            write_text(root / name, texts[name])
+
+    def texts(self) -> dict[str, str]:
+        """File name -> contents of every file that the set has."""
+        tables: dict[str, Mapping[str, str]] = {
+            "wav.scp": self.wav,
+            "utt2spk": self.groups,
+            "spk2utt": {group: " ".join(utts) for group, utts in by_group(self.groups).items()},
+            "utt2labels": {utt: " ".join(tags) for utt, tags in self.tags.items()},
+            "utt2dur": {utt: _number(seconds) for utt, seconds in self.durations.items()},
+            "segments": {
+                utt: f"{s.recording} {_number(s.start)} {-1 if s.end is None else _number(s.end)}"
+                for utt, s in self.segments.items()
+            },
+        }
+        texts = {
+            name: "".join(f"{key} {table[key]}\n" for key in sorted(table))
+            for name, table in tables.items()
+            if table or name in REQUIRED
+        }
+        if self.labels:
+            texts["labels"] = "".join(f"{label}\n" for label in self.labels)
+        return texts
+
+    def audio(self, utt: str) -> tuple[str, float, float | None]:
+        """Path, start and end (seconds; None: to the end) of an utterance's audio."""
+        if not self.segments:
+            return self.wav[utt], 0.0, None
+        segment = self.segments[utt]
+        return self.wav[segment.recording], segment.start, segment.end
+
+    def subset(self, ids: Iterable[str]) -> DataDir:
+        """The set with these utterances only; the labels stay.
+
+        Raises:
+            UserError: an id that the set does not have.
+        """
+        wanted = set(ids)
+        known = set(self.utterances)
+        if unknown := sorted(wanted - known):
+            raise UserError(f"{self.path}: no utterance {unknown[0]!r} ({len(unknown)} unknown)")
+        recordings = wanted
+        if self.segments:
+            recordings = {self.segments[utt].recording for utt in wanted}
+        return replace(
+            self,
+            path=None,
+            wav=_only(self.wav, recordings),
+            groups=_only(self.groups, wanted),
+            tags=_only(self.tags, wanted),
+            durations=_only(self.durations, wanted),
+            segments=_only(self.segments, wanted),
+        )
+
+    def _check(self, where: Callable[[str, str], str]) -> None:
+        """Refuse tables that do not fit one another; `where(file, id)` names the place."""
+        for utt, segment in self.segments.items():
+            if segment.recording not in self.wav:
+                raise UserError(
+                    f"{where('segments', utt)}: recording {segment.recording!r} is not in wav.scp: "
+                    "add its line or remove this one"
+                )
+        source = "segments" if self.segments else "wav.scp"
+        utterances = self.segments or self.wav
+        for name, optional in (("utt2spk", False), ("utt2labels", True), ("utt2dur", True)):
+            table = getattr(self, FIELDS[name])
+            if optional and not table:
+                continue
+            for utt in sorted(table.keys() - utterances.keys()):
+                raise UserError(
+                    f"{where(name, utt)}: {utt!r} is not in {source}: add its line there or remove "
+                    "this one (utils/fix_data_dir.py)"
+                )
+            for utt in sorted(utterances.keys() - table.keys()):
+                raise UserError(
+                    f"{where(source, utt)}: {utt!r} is not in {name}: add its line there or remove "
+                    "this one (utils/fix_data_dir.py)"
+                )
+        known = set(self.labels)
+        for utt, tags in self.tags.items():
+            for tag in tags:
+                if tag not in known:
+                    raise UserError(
+                        f"{where('utt2labels', utt)}: {utt!r} has the label {tag!r}, which is not "
+                        "in the file labels: add it there or correct the line"
+                    )
+
+
+def split(data: DataDir, n: int, keep_groups: bool = False) -> list[DataDir]:
+    """Cut a set into `n` contiguous parts of near-equal total duration (or number of utterances,
+    where durations are not known).
+
+    Args:
+        data: the set.
+        n: number of parts; none is empty.
+        keep_groups: keep the utterances of a group together, groups in order.
+
+    Raises:
+        UserError: fewer utterances (or groups) than parts.
+    """
+    units = list(by_group(data.groups).values()) if keep_groups else [[u] for u in data.utterances]
+    if not 1 <= n <= len(units):
+        kind = "groups" if keep_groups else "utterances"
+        raise UserError(f"{data.path}: {len(units)} {kind} do not make {n} parts: ask for fewer")
+    totals = [0.0, *accumulate(sum(data.durations.get(u, 1.0) for u in unit) for unit in units)]
+    cuts = [0]
+    for part in range(1, n):
+        ideal = totals[-1] * part / n
+        cut = bisect_left(totals, ideal)
+        if cut > 0 and ideal - totals[cut - 1] < totals[cut] - ideal:
+            cut -= 1
+        cuts.append(min(max(cut, cuts[-1] + 1), len(units) - n + part))  # no part is empty
+    cuts.append(len(units))
+    return [
+        data.subset(utt for unit in units[first:last] for utt in unit)
+        for first, last in pairwise(cuts)
+    ]
+
+
+def combine(sets: Sequence[DataDir], labels: Sequence[str] | None = None) -> DataDir:
+    """The union of several sets. An utterance may be in two of them if both say the same of it.
+
+    Durations are kept if every set has them; whole recordings become segments beside a set that
+    has segments.
+
+    Args:
+        sets: one or more.
+        labels: class order of the result; None: the longest list of labels among the sets, which
+            must hold every other one in the same order.
+
+    Raises:
+        UserError: two sets differ about an id, only some have labels, or the orders differ.
+    """
+    tagged = [bool(data.tags) for data in sets]
+    if any(tagged) and not all(tagged):
+        raise UserError(f"{sets[tagged.index(False)].path}: no utt2labels, but other sets have it")
+    if labels is None:
+        labels = max((data.labels for data in sets), key=len)
+        for data in sets:
+            rest = iter(labels)
+            if not all(label in rest for label in data.labels):  # a subsequence uses up `rest`
+                raise UserError(
+                    f"{data.path}/labels: not in the order of another set's labels: give the "
+                    "order that you want (--labels)"
+                )
+    segmented = any(data.segments for data in sets)
+    merged: dict[str, dict[str, Any]] = {name: {} for name in FIELDS}
+    for data in sets:
+        tables: dict[str, Mapping[str, Any]] = {n: getattr(data, f) for n, f in FIELDS.items()}
+        if segmented and not data.segments:
+            tables["segments"] = {utt: Segment(utt, 0.0, None) for utt in data.utterances}
+        if not all(other.durations for other in sets):
+            tables["utt2dur"] = {}
+        for name, table in tables.items():
+            for key, value in table.items():
+                if merged[name].setdefault(key, value) != value:
+                    raise UserError(
+                        f"{data.path}/{name}: {key!r} is {value!r} here and "
+                        f"{merged[name][key]!r} in another set: rename one"
+                    )
+    fields: dict[str, Any] = {FIELDS[name]: _sorted(table) for name, table in merged.items()}
+    return DataDir(labels=tuple(labels), **fields)
+
+
+def _sorted(table: Mapping[str, T]) -> dict[str, T]:
+    return {key: table[key] for key in sorted(table)}
+
+
+def _only(table: Mapping[str, T], keys: set[str]) -> dict[str, T]:
+    return {key: table[key] for key in sorted(keys & table.keys())}
+
+
+def _number(seconds: float) -> str:
+    return repr(round(float(seconds), 6))

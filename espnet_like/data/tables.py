@@ -1,0 +1,124 @@
+"""The lines of a data directory's tables: `<id> <value>`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from espnet_like.errors import UserError
+
+
+class Segment(NamedTuple):
+    """A part of a recording, in seconds; `end` None: to its end."""
+
+    recording: str
+    start: float
+    end: float | None
+
+
+class Line(NamedTuple):
+    """One line of a table: its number (from 1), its id, and the rest."""
+
+    number: int
+    key: str
+    value: str
+
+
+def by_group(groups: Mapping[str, str]) -> dict[str, list[str]]:
+    """Group -> its utterances, both sorted (`spk2utt`)."""
+    members: dict[str, list[str]] = {}
+    for utt in sorted(groups):
+        members.setdefault(groups[utt], []).append(utt)
+    return dict(sorted(members.items()))
+
+
+def read_lines(path: Path, missing_ok: bool = False) -> list[Line]:
+    """The lines of a table that are not blank.
+
+    Raises:
+        UserError: the file is not UTF-8 text.
+    """
+    if missing_ok and not path.exists():
+        return []
+    return list(_lines(path))
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    # Split at "\n" alone: str.splitlines would also split at characters that an id may hold.
+    for number, raw in enumerate(path.read_bytes().split(b"\n"), 1):
+        try:
+            parts = re.split("[ \t]+", raw.decode("utf-8").strip(" \t\r"), maxsplit=1)
+        except UnicodeDecodeError:
+            raise UserError(f"{path}:{number}: not UTF-8 text: convert the file") from None
+        if parts[0]:
+            yield Line(number, parts[0], parts[1] if len(parts) > 1 else "")
+
+
+def parse_path(value: str) -> str:
+    """The value of a `wav.scp` line."""
+    if not value:
+        raise ValueError("has no path: write '<id> <path>'")
+    if value.endswith("|") or value.startswith("|"):
+        raise ValueError("is a command, which is not run: decode to a file and write its path")
+    return value
+
+
+def parse_group(value: str) -> str:
+    """The value of an `utt2spk` line."""
+    if not value or " " in value:
+        raise ValueError(f"has {'several groups' if value else 'no group'}: write '<id> <group>'")
+    return value
+
+
+def parse_tags(value: str) -> tuple[str, ...]:
+    """The value of an `utt2labels` line."""
+    if not value:
+        raise ValueError("has no label: write '<id> <label> [<label> ...]'")
+    tags = tuple(value.split(" "))
+    if "" in tags:
+        raise ValueError("has an empty label: separate labels by one space")
+    if len(set(tags)) < len(tags):
+        raise ValueError("has a label twice: remove one")
+    return tags
+
+
+def parse_duration(value: str) -> float:
+    """The value of an `utt2dur` line."""
+    seconds = _seconds(value)
+    if seconds <= 0:
+        raise ValueError(f"lasts {value} s: write '<id> <seconds>', more than 0")
+    return seconds
+
+
+def parse_segment(value: str) -> Segment:
+    """The value of a `segments` line."""
+    parts = value.split()
+    if len(parts) != 3:
+        raise ValueError("is not a segment: write '<id> <recording> <start> <end>'")
+    start, end = _seconds(parts[1]), _seconds(parts[2])
+    if start < 0 or (end <= start and end != -1):
+        raise ValueError(f"goes from {parts[1]} s to {parts[2]} s: write 0 <= start < end, or -1")
+    return Segment(parts[0], start, None if end == -1 else end)
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        raise ValueError(f"has {value or 'nothing'!r} for a time: write a number of seconds")
+    return seconds
+
+
+REQUIRED = ("wav.scp", "utt2spk")
+PARSERS: dict[str, Callable[[str], Any]] = {
+    "wav.scp": parse_path,
+    "segments": parse_segment,
+    "utt2spk": parse_group,
+    "utt2labels": parse_tags,
+    "utt2dur": parse_duration,
+}
