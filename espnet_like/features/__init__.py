@@ -1,0 +1,14 @@
+"""Front ends by name: waveforms to features."""
+
+from espnet_like.features.base import FrontEnd
+from espnet_like.features.cpjku import CpJku
+from espnet_like.features.kaldi_fbank import KaldiFbank
+from espnet_like.features.logmel import LogMel
+
+FRONT_ENDS: dict[str, type[FrontEnd]] = {
+    "cpjku": CpJku,
+    "logmel": LogMel,
+    "kaldi_fbank": KaldiFbank,
+}
+
+__all__ = ["FRONT_ENDS", "CpJku", "FrontEnd", "KaldiFbank", "LogMel"]
