@@ -103,9 +103,7 @@ class Framing:
 
     def __init__(self, n_fft: int, hop_length: int, center: bool, pad_mode: str) -> None:
         if n_fft < 2 or hop_length < 1:
-            raise ValueError(
-                f"n_fft {n_fft} must be at least 2, hop_length {hop_length} at least 1"
-            )
+            raise ValueError(f"n_fft {n_fft} must be >= 2, hop_length {hop_length} >= 1")
         if pad_mode not in ("reflect", "constant"):
             raise ValueError(f"pad_mode {pad_mode!r} is neither reflect nor constant")
         self.n_fft = n_fft

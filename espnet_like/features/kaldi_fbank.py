@@ -82,12 +82,19 @@ class KaldiFbank(FrontEnd):
 
 
 def clip_mean(wave: Tensor, lengths: Tensor | None) -> Tensor:
-    """Mean of each clip's own samples, (B, C, L) to (B, C, 1)."""
+    """Mean of each clip's own samples, (B, C, L) to (B, C, 1).
+
+    Quiet bins feel its last bit, so on a CPU every clip is summed as it would be alone; on other
+    devices that would wait for `lengths`, and a masked sum in double precision comes close.
+    """
     if lengths is None:
         return wave.mean(-1, keepdim=True)
+    if wave.device.type == "cpu":
+        rows = zip(wave, lengths.tolist(), strict=True)
+        return torch.stack([row[:, :n].contiguous().mean(-1, keepdim=True) for row, n in rows])
     lengths = lengths.to(wave.device, torch.long)
     own = wave.masked_fill(beyond(lengths, wave.shape[-1])[:, None], 0.0)
-    return own.sum(-1, keepdim=True) / lengths[:, None, None]
+    return (own.sum(-1, keepdim=True, dtype=torch.float64) / lengths[:, None, None]).float()
 
 
 def window_function(name: str, size: int) -> Tensor:
