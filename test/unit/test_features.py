@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import scipy.signal
 import torch
 import torchaudio.compliance.kaldi as kaldi
 from hypothesis import example, given, settings
