@@ -69,19 +69,20 @@ def read(
         first, last = _span(path, AudioInfo(rate, file.channels, file.frames), start, end)
         if first:
             file.seek(first)
-        samples = file.read(last - first, dtype="float32", always_2d=True)
-        if len(samples) != last - first:
-            raise UserError(
-                f"{path}: truncated: {first + len(samples)} of {file.frames} samples could be "
-                "read: copy the file again"
-            )
-        # Integers cannot be NaN; only the other encodings are worth the pass over the samples.
-        if not file.subtype.startswith("PCM") and not np.isfinite(samples).all():
-            bad = first + int(np.flatnonzero(~np.isfinite(samples).all(axis=1))[0])
-            raise UserError(
-                f"{path}: NaN or infinite sample at {bad / rate:.3f} s: repair or remove the file"
-            )
+        samples = _decode(path, file, first, last - first)
     return samples.T, rate
+
+
+def check(path: str | os.PathLike[str]) -> AudioInfo:
+    """Decode a whole file, a piece at a time, and keep nothing but the header.
+
+    Raises:
+        UserError: as `read`.
+    """
+    with _open(path) as file:
+        for first in range(0, file.frames, 1 << 20):
+            _decode(path, file, first, min(1 << 20, file.frames - first))
+        return AudioInfo(file.samplerate, file.channels, file.frames)
 
 
 def load(
@@ -136,6 +137,26 @@ def _resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:
     if resampled.shape[1] < length:
         resampled = np.pad(resampled, ((0, 0), (0, length - resampled.shape[1])))
     return resampled[:, :length]
+
+
+def _decode(
+    path: str | os.PathLike[str], file: soundfile.SoundFile, first: int, count: int
+) -> np.ndarray:
+    """The next `count` samples (count, C), from sample `first`, where the file stands."""
+    samples: np.ndarray = file.read(count, dtype="float32", always_2d=True)
+    if len(samples) != count:
+        raise UserError(
+            f"{path}: truncated: {first + len(samples)} of {file.frames} samples could be read: "
+            "copy the file again"
+        )
+    # Integers cannot be NaN; only the other encodings are worth the pass over the samples.
+    if not file.subtype.startswith("PCM") and not np.isfinite(samples).all():
+        bad = first + int(np.flatnonzero(~np.isfinite(samples).all(axis=1))[0])
+        raise UserError(
+            f"{path}: NaN or infinite sample at {bad / file.samplerate:.3f} s: "
+            "repair or remove the file"
+        )
+    return samples
 
 
 def _span(

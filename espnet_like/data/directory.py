@@ -21,9 +21,16 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
-from espnet_like.data.tables import PARSERS, REQUIRED, Segment, by_group, read_lines
+from espnet_like.data.tables import (
+    PARSERS,
+    REQUIRED,
+    Segment,
+    by_group,
+    read_labels,
+    read_lines,
+    write_tables,
+)
 from espnet_like.errors import MissingInput, UserError
-from espnet_like.files import write_text
 
 __all__ = ["DataDir", "Segment", "combine", "split"]
 
@@ -95,8 +102,7 @@ class DataDir:
                     table[key] = parse(value)
                 except ValueError as error:
                     raise UserError(f"{root / name}:{number}: {key!r} {error}") from None
-        labels = tuple(line.key for line in read_lines(root / "labels", missing_ok=True))
-        data = cls(path=root, labels=labels, **{FIELDS[n]: _sorted(t) for n, t in tables.items()})
+        data = cls(path=root, labels=read_labels(root / "labels"), **{FIELDS[n]: _sorted(t) for n, t in tables.items()})
 
         def where(name: str, key: str) -> str:
             number = numbers.get((name, key))
@@ -106,7 +112,7 @@ class DataDir:
         return data
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all tables, sorted, with `spk2utt`; each file appears whole, `wav.scp` last.
+        """Write all tables, sorted, with `spk2utt`; all files or none, `wav.scp` last.
 
         Raises:
             UserError: the tables do not fit one another; nothing is written.
@@ -114,11 +120,10 @@ class DataDir:
         root = Path(path)
         self._check(lambda name, key: f"{root / name}")
         texts = self.texts()
-        for name in (*PARSERS, "labels", "spk2utt"):
+        write_tables(root, texts)
+        for name in (*PARSERS, "labels"):
             if name not in texts:
                 (root / name).unlink(missing_ok=True)  # of an earlier set in the same place
-        for name in sorted(texts, key=lambda name: name == "wav.scp"):
-            write_text(root / name, texts[name])
 
     def texts(self) -> dict[str, str]:
         """File name -> contents of every file that the set has."""
@@ -158,7 +163,7 @@ class DataDir:
         wanted = set(ids)
         known = set(self.utterances)
         if unknown := sorted(wanted - known):
-            raise UserError(f"{self.path}: no utterance {unknown[0]!r} ({len(unknown)} unknown)")
+            raise UserError(f"{self.path or 'the set'}: no utterance {unknown[0]!r}")
         recordings = wanted
         if self.segments:
             recordings = {self.segments[utt].recording for utt in wanted}
@@ -182,6 +187,8 @@ class DataDir:
                 )
         source = "segments" if self.segments else "wav.scp"
         utterances = self.segments or self.wav
+        if not utterances:
+            raise UserError(f"{where(source, '')}: empty: a set has one utterance or more")
         for name, optional in (("utt2spk", False), ("utt2labels", True), ("utt2dur", True)):
             table = getattr(self, FIELDS[name])
             if optional and not table:
@@ -221,7 +228,7 @@ def split(data: DataDir, n: int, keep_groups: bool = False) -> list[DataDir]:
     units = list(by_group(data.groups).values()) if keep_groups else [[u] for u in data.utterances]
     if not 1 <= n <= len(units):
         kind = "groups" if keep_groups else "utterances"
-        raise UserError(f"{data.path}: {len(units)} {kind} do not make {n} parts: ask for fewer")
+        raise UserError(f"{data.path or 'the set'}: {len(units)} {kind} do not make {n} parts: ask for fewer")
     totals = [0.0, *accumulate(sum(data.durations.get(u, 1.0) for u in unit) for unit in units)]
     cuts = [0]
     for part in range(1, n):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from espnet_like.errors import UserError
+from espnet_like.files import atomic_path
 
 
 class Segment(NamedTuple):
@@ -35,15 +37,29 @@ def by_group(groups: Mapping[str, str]) -> dict[str, list[str]]:
     return dict(sorted(members.items()))
 
 
-def read_lines(path: Path, missing_ok: bool = False) -> list[Line]:
+def read_lines(path: Path) -> list[Line]:
     """The lines of a table that are not blank.
 
     Raises:
         UserError: the file is not UTF-8 text.
     """
-    if missing_ok and not path.exists():
-        return []
     return list(_lines(path))
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The file `labels`: classes in order; none if there is no such file.
+
+    Raises:
+        UserError: a label with a space, or one that comes twice.
+    """
+    labels: list[str] = []
+    for number, label, rest in read_lines(path) if path.exists() else []:
+        if rest:
+            raise UserError(f"{path}:{number}: '{label} {rest}' has a space: write one word a line")
+        if label in labels:
+            raise UserError(f"{path}:{number}: {label!r} again: remove one line")
+        labels.append(label)
+    return tuple(labels)
 
 
 def _lines(path: Path) -> Iterator[Line]:
@@ -55,6 +71,14 @@ def _lines(path: Path) -> Iterator[Line]:
             raise UserError(f"{path}:{number}: not UTF-8 text: convert the file") from None
         if parts[0]:
             yield Line(number, parts[0], parts[1] if len(parts) > 1 else "")
+
+
+def write_tables(root: Path, texts: Mapping[str, str]) -> None:
+    """Write several files (name -> contents): none changes before all are on the disk."""
+    with ExitStack() as stack:  # left in reverse, so that the first file appears last
+        for name, text in texts.items():
+            path = stack.enter_context(atomic_path(root / name))
+            path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def parse_path(value: str) -> str:
