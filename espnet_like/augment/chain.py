@@ -1,0 +1,33 @@
+"""Several methods, one after the other, in one plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from espnet_like.augment.base import Augmentation, Batch, Op
+
+
+class Chain(Augmentation):
+    """Draws every method in the order given; all see the batch as it came.
+
+    At a layer the ops act in this order, and the targets are folded in the order in which the
+    forward pass reaches the ops.
+
+    Args:
+        methods: augmentations, or their specifications `{name: ..., ...}`.
+
+    Raises:
+        UserError: a specification that cannot be built.
+    """
+
+    def __init__(self, methods: list[Any]) -> None:
+        from espnet_like.augment import build_augmentation  # the registry holds this class
+
+        self.methods = [
+            m if isinstance(m, Augmentation) else build_augmentation(m, f"augment.methods[{i}]")
+            for i, m in enumerate(methods)
+        ]
+        self.layers = tuple(sorted({k for method in self.methods for k in method.layers}))
+
+    def ops(self, batch: Batch) -> list[Op]:
+        return [op for method in self.methods for op in method.ops(batch)]
