@@ -102,7 +102,8 @@ class DataDir:
                     table[key] = parse(value)
                 except ValueError as error:
                     raise UserError(f"{root / name}:{number}: {key!r} {error}") from None
-        data = cls(path=root, labels=read_labels(root / "labels"), **{FIELDS[n]: _sorted(t) for n, t in tables.items()})
+        fields = {FIELDS[name]: _sorted(table) for name, table in tables.items()}
+        data = cls(path=root, labels=read_labels(root / "labels"), **fields)
 
         def where(name: str, key: str) -> str:
             number = numbers.get((name, key))
@@ -164,9 +165,7 @@ class DataDir:
         known = set(self.utterances)
         if unknown := sorted(wanted - known):
             raise UserError(f"{self.path or 'the set'}: no utterance {unknown[0]!r}")
-        recordings = wanted
-        if self.segments:
-            recordings = {self.segments[utt].recording for utt in wanted}
+        recordings = {self.segments[u].recording for u in wanted} if self.segments else wanted
         return replace(
             self,
             path=None,
@@ -228,7 +227,8 @@ def split(data: DataDir, n: int, keep_groups: bool = False) -> list[DataDir]:
     units = list(by_group(data.groups).values()) if keep_groups else [[u] for u in data.utterances]
     if not 1 <= n <= len(units):
         kind = "groups" if keep_groups else "utterances"
-        raise UserError(f"{data.path or 'the set'}: {len(units)} {kind} do not make {n} parts: ask for fewer")
+        name = data.path or "the set"
+        raise UserError(f"{name}: {len(units)} {kind} do not make {n} parts: ask for fewer")
     totals = [0.0, *accumulate(sum(data.durations.get(u, 1.0) for u in unit) for unit in units)]
     cuts = [0]
     for part in range(1, n):
@@ -247,8 +247,7 @@ def split(data: DataDir, n: int, keep_groups: bool = False) -> list[DataDir]:
 def combine(sets: Sequence[DataDir], labels: Sequence[str] | None = None) -> DataDir:
     """The union of several sets. An utterance may be in two of them if both say the same of it.
 
-    Durations are kept if every set has them; whole recordings become segments beside a set that
-    has segments.
+    Durations are kept if every set has them; whole recordings become segments if any set has them.
 
     Args:
         sets: one or more.
