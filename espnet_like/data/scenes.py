@@ -13,6 +13,8 @@ Other versions of numpy may round a sample differently.
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +25,8 @@ import soundfile
 
 from espnet_like.data import synthesis as syn
 from espnet_like.data.synthesis import Wave
-from espnet_like.files import digest, read_json, write_json, write_text
+from espnet_like.errors import UserError
+from espnet_like.files import read_json, write_json, write_text
 
 # Bump when a change to the sounds makes old corpora stale.
 VERSION = 1
@@ -167,8 +170,10 @@ SOUNDS: dict[str, Sound] = {
     "speech": lambda rng, n, rate, tone: syn.voice(
         rng, n, rate, 160 * tone.pitch * rng.uniform(0.7, 1.5), pauses=0.35
     ),
-    "squeal": lambda rng, n, rate, tone: syn.whine(rng, n, rate, 2600 * tone.pitch, 1.5)
-    * np.clip(syn.drift(rng, n, rate, 1.5), 0, None),
+    "squeal": lambda rng, n, rate, tone: (
+        syn.whine(rng, n, rate, 2600 * tone.pitch, 1.5)
+        * np.clip(syn.drift(rng, n, rate, 1.5), 0, None)
+    ),
     "steps": _steps,
     "traffic": _traffic,
     "trolley": _trolley,
@@ -231,7 +236,9 @@ def synthesize(
     rng = _generator(seed, VERSION, scene, city, location, segment, device)
     wave = syn.unit(syn.shaped(mix, rate, curve)) * syn.decibels(-22 + 3 * rng.standard_normal())
     wave = np.tanh(drive * wave) / drive
-    hiss = rng.standard_normal(n, dtype=np.float32) * syn.decibels(floor + 3 * rng.standard_normal())
+    hiss = rng.standard_normal(n, dtype=np.float32) * syn.decibels(
+        floor + 3 * rng.standard_normal()
+    )
     return np.clip(wave + hiss, -1, 1).astype(np.float32)
 
 
@@ -274,23 +281,41 @@ class Corpus:
                         )  # fmt: skip
 
 
+# A small part of the default corpus, to try the stages with.
+DEMO = Corpus(cities=2, locations=2, held_out=1, segments=2)
+
+
 def write_corpus(root: str | Path, corpus: Corpus | None = None) -> bool:
     """Write a corpus in the layout of the DCASE corpora; return whether anything was made.
 
     `root` gets audio/*.wav (16 bit, mono), meta.csv (filename, scene_label, identifier,
     source_label), evaluation_setup/fold1_train.csv and fold1_evaluate.csv (filename,
-    scene_label), all TAB-separated with a header, and corpus.json, written last: a corpus made
-    with the same settings is left as it is.
+    scene_label), all TAB-separated with a header, and corpus.json, its settings. It appears
+    whole, in place of a corpus with other settings.
+
+    Raises:
+        UserError: `root` holds something else.
     """
     root, corpus = Path(root), corpus or Corpus()
-    settings = {**asdict(corpus), "key": digest(VERSION, asdict(corpus))}
+    settings = {**asdict(corpus), "version": VERSION}
     stamp = root / "corpus.json"
     if stamp.exists() and read_json(stamp) == settings:
         return False
-    stamp.unlink(missing_ok=True)
-    (root / "audio").mkdir(parents=True, exist_ok=True)
-    for stale in (root / "audio").glob("*.wav"):
-        stale.unlink()
+    if root.exists() and not stamp.exists() and any(root.iterdir()):
+        raise UserError(f"{root}: holds other files: give another place (--db-root)")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}.", dir=root.parent) as scratch:
+        fresh = Path(scratch) / root.name
+        _write(fresh, corpus)
+        write_json(fresh / "corpus.json", settings)
+        if root.exists():
+            os.replace(root, Path(scratch) / "old")
+        os.replace(fresh, root)
+    return True
+
+
+def _write(root: Path, corpus: Corpus) -> None:
+    (root / "audio").mkdir(parents=True)
     meta: list[str] = []
     train: list[str] = []
     test: list[str] = []
@@ -309,5 +334,3 @@ def write_corpus(root: str | Path, corpus: Corpus | None = None) -> bool:
         ("evaluation_setup/fold1_evaluate.csv", "filename\tscene_label", test),
     ):
         write_text(root / path, "\n".join([header, *rows]) + "\n")
-    write_json(stamp, settings)
-    return True

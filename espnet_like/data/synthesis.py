@@ -79,7 +79,7 @@ def strikes(
 
 
 def ring(rng: np.random.Generator, rate: int, hertz: Sequence[float], decay: float) -> Wave:
-    """Struck resonances at `hertz`, each falling by 60 dB in `decay` seconds, with a noisy onset."""
+    """Struck resonances at `hertz`, each falling by 60 dB in `decay` seconds, with a click."""
     time = np.arange(int(rate * decay), dtype=np.float32) / rate
     phase = rng.uniform(0, 2 * np.pi, (len(hertz), 1)).astype(np.float32)
     tones = np.sin(2 * np.pi * np.asarray(hertz, np.float32)[:, None] * time + phase).mean(0)
