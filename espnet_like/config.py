@@ -164,7 +164,7 @@ def experiment(layers: Mapping[str, Any]) -> Experiment:
         UserError: an unknown key, a wrong type or a value out of range; names what is allowed.
     """
     from espnet_like.augment import AUGMENTATIONS
-    from espnet_like.features import FRONT_ENDS
+    from espnet_like.features.dump import resolve_features
     from espnet_like.models import MODELS
     from espnet_like.registry import arguments
     from espnet_like.training.losses import LOSSES
@@ -172,11 +172,12 @@ def experiment(layers: Mapping[str, Any]) -> Experiment:
 
     parsed = check(layers, Experiment)
     registries: dict[str, Mapping[str, type]] = {
-        "features": {**FRONT_ENDS, "raw": _Raw},
         "model": MODELS,
         "augment": AUGMENTATIONS,
         "loss": LOSSES,
     }
+    if parsed.features:
+        object.__setattr__(parsed, "features", resolve_features(parsed.features))
     for key, registry in registries.items():
         spec = getattr(parsed, key)
         if spec:
@@ -188,20 +189,13 @@ def experiment(layers: Mapping[str, Any]) -> Experiment:
     return parsed
 
 
-class _Raw:
-    """Waveforms as they are (int16) at `sample_rate` Hz."""
-
-    def __init__(self, sample_rate: int = 22050) -> None:
-        self.sample_rate = sample_rate
-
-
 def check(layers: Mapping[str, Any], schema: type[Any]) -> Any:
     """An instance of the dataclass `schema` from plain data."""
     _check_keys(layers, schema, "")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(schema)
     try:
-        return schema(**vars(parser.instantiate_classes(parser.parse_object(dict(layers)))))
+        return schema(**vars(parser.instantiate(parser.parse_object(dict(layers)))))
     except (ArgumentError, ValueError, TypeError) as error:
         raise UserError(str(error).replace("Parser key ", "")) from None
 

@@ -1,0 +1,181 @@
+# shellcheck shell=bash
+# The stages of every recipe. A recipe's run.sh sets what is its own, then sources this with its
+# arguments; functions that it defines take the place of the ones here:
+#
+#   stage_download, stage_data   from the official files to data/<corpus>/{all,fold<k>/...}
+#   recipe_options               adjusts variables after the options are read (subset, demo)
+#   stage_<name>                 any stage of its own, listed in stages
+#
+# Variables that a recipe sets: title, corpus, feats, model, augment, folds; see egs/README.md.
+
+. ../common/path.sh
+. ../common/cmd.sh
+
+stage=download
+stop_stage=
+table=
+: "${train:=train}" "${augment:=none}" "${seeds:=}" "${folds:=1}" "${demo:=false}"
+valid=false
+nj=$(nproc)
+max_jobs_run=$(nproc)
+threads=1
+ngpu=0
+device=auto
+dtype=float32
+compress=false
+max_bad=0
+pick=all
+dry_run=false
+declare -F recipe_help >/dev/null || recipe_help() { :; }
+declare -F recipe_options >/dev/null || recipe_options() { :; }
+[[ -v stages ]] || stages=(download data feats stats train infer score report pack)
+
+help_message="$title
+
+usage: ./run.sh [options] [-- --dotted.key value ...]
+
+  --stage NAME       first stage, by name or number (default: download)
+  --stop-stage NAME  last stage (default: pack; report with --table)
+                     ${stages[*]}
+  --table NAME       all rows of conf/tables/NAME.yaml: runs what is missing, renders the table
+  --model NAME       conf/model/NAME.yaml (default: $model)
+  --augment NAME     conf/augment/NAME.yaml (default: $augment)
+  --train NAME       conf/NAME.yaml (default: $train)
+  --seeds \"0 1 2\"    repeats (default: the table's, or 0)
+  --folds \"1 2\"      folds (default: $folds)
+  --valid            a fold of the training part chooses the epoch, not the last one
+  --demo             a tiny corpus in the official layout, all stages in minutes
+  --db-root DIR      the corpus (default: ${db_root:-})
+  --cmd COMMAND      where jobs run (default: $cmd; see ../common/cmd.sh)
+  --nj N             jobs of stage feats (default: $nj)
+  --max-jobs-run N   jobs at a time (default: $max_jobs_run)
+  --threads N        threads of a training job (default: $threads)
+  --ngpu N           GPUs of a training job; --device cpu|cuda|cuda:N (default: auto)
+  --dtype TYPE       float32 or float16 dump; --compress writes compressed Kaldi matrices
+  --max-bad N        go on past so many unreadable clips
+  --pick failed      of a job array, only what failed
+  --dry-run          print what would be run
+  --help             this text
+$(recipe_help)
+After --, any key of the configuration: ./run.sh --augment none -- --train.epochs 10"
+
+. ../../utils/parse_options.sh
+overrides=("$@")
+
+fail() {
+  printf 'error: %s\n' "$1" >&2
+  exit "${2:-2}"
+}
+
+# number NAME: leaves the place of a stage, given by name or number, in $number_of.
+number() {
+  local i
+  for i in "${!stages[@]}"; do
+    if [[ $1 == "${stages[i]}" || $1 == "$i" ]]; then
+      number_of=$i
+      return
+    fi
+  done
+  fail "no stage $1; stages are 0 to $((${#stages[@]} - 1)): ${stages[*]}"
+}
+
+# do_ COMMAND...: run it, or print it with --dry-run.
+do_() {
+  if $dry_run; then
+    printf '%q ' "$@"
+    printf '\n'
+  else
+    "$@"
+  fi
+}
+
+# jobs_ OPTIONS... : a job array through $cmd.
+jobs_() {
+  local backend
+  read -ra backend <<<"$cmd"
+  do_ "${backend[@]}" --max-jobs-run "$max_jobs_run" --pick "$pick" "$@"
+}
+
+# plan_ STAGE: leaves how many runs there are for a stage in $planned, their list in $plans/STAGE.
+plan_() {
+  local options=(--stage "$1" --out "$plans/$1.jsonl" --data "data/$corpus" --dump "$dump")
+  options+=(--corpus "$corpus" --folds "$folds")
+  if [[ $seeds ]]; then options+=(--seeds "$seeds"); fi
+  if [[ $table ]]; then
+    options+=(--table "$table")
+  else
+    options+=(--model "$model" --augment "$augment" --train "$train")
+  fi
+  if $valid; then options+=(--valid); fi
+  if $dry_run; then
+    do_ python -m espnet_like.bin.plan "${options[@]}" "${overrides[@]}"
+    planned=N
+  else
+    planned=$(python -m espnet_like.bin.plan "${options[@]}" "${overrides[@]}")
+  fi
+}
+
+stage_feats() {
+  local options=(--config conf/features.yaml --data "data/$corpus/all" --out "$dump")
+  options+=(--num-jobs "$nj" --dtype "$dtype" --max-bad "$max_bad")
+  if $compress; then options+=(--compress); fi
+  jobs_ --num-threads 1 "JOB=1:$nj" "$logs/feats.JOB.log" \
+    python -m espnet_like.bin.dump_feats "${options[@]}" --job JOB
+  do_ python -m espnet_like.bin.dump_feats "${options[@]}" --merge
+}
+
+stage_stats() {
+  local fold part=train
+  if $valid; then part=train_valid; fi
+  for fold in $folds; do
+    do_ python -m espnet_like.bin.compute_stats --dump "$dump" \
+      --data "data/$corpus/fold$fold/$part" --out "$dump/stats/fold$fold/$part.json"
+  done
+}
+
+stage_train() {
+  plan_ train
+  if [[ $planned == 0 ]]; then return; fi
+  jobs_ --num-threads "$threads" --gpu "$ngpu" "JOB=1:$planned" "$logs/train.JOB.log" \
+    python -m espnet_like.bin.train --plan "$plans/train.jsonl" --job JOB --device "$device"
+}
+
+stage_infer() {
+  plan_ infer
+  if [[ $planned == 0 ]]; then return; fi
+  jobs_ --num-threads "$threads" --gpu "$ngpu" "JOB=1:1" "$logs/infer.JOB.log" \
+    python -m espnet_like.bin.infer --plan "$plans/infer.jsonl" --device "$device"
+}
+
+stage_score() {
+  plan_ all
+  do_ python -m espnet_like.bin.score --plan "$plans/all.jsonl"
+}
+
+stage_report() {
+  plan_ all
+  do_ python -m espnet_like.bin.report --plan "$plans/all.jsonl" --table "$table" \
+    --corpus "$title" --out "$results" --figures "exp/figures/$name"
+}
+
+stage_pack() {
+  plan_ all
+  do_ python -m espnet_like.bin.pack --plan "$plans/all.jsonl"
+}
+
+results=.
+recipe_options
+dump=dump/$feats/$corpus
+name=${table:-${model}_${augment}}_$corpus
+plans=exp/plans/$name
+logs=exp/log/$name
+
+number "$stage"
+first=$number_of
+number "${stop_stage:-$([[ $table ]] && echo report || echo pack)}"
+last=$number_of
+((first <= last)) || fail "--stage $stage comes after --stop-stage $stop_stage"
+for ((i = first; i <= last; i++)); do
+  printf '== stage %d: %s\n' "$i" "${stages[i]}" >&2
+  "stage_${stages[i]}"
+done

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# ESC-50 and its subset ESC-10: five official folds, mean accuracy over them.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+title="ESC-50"
+corpus=esc50
+subset=esc50
+db_root=db
+feats=cpjku
+model=cp_resnet
+augment=specaugment_pp_mm
+folds="1 2 3 4 5"
+demo=false
+
+recipe_help() {
+  echo "  --subset esc10     the 400 clips of ten classes instead of the 2,000 of fifty"
+}
+
+recipe_options() {
+  corpus=$subset
+  case $subset in
+    esc50) ;;
+    esc10) train=${train/#train/train_esc10} ;;
+    *) fail "--subset $subset: choose esc50 or esc10" ;;
+  esac
+  if $demo; then
+    corpus=demo db_root=db/demo results=exp/demo train=train_demo model=cp_resnet_b32
+  fi
+}
+
+stage_download() {
+  if $demo; then
+    do_ python local/demo.py --db-root "$db_root"
+  else
+    do_ python local/download.py --db-root "$db_root" --subset "$subset"
+  fi
+}
+
+stage_data() {
+  local options=(--db-root "$db_root" --out "data/$corpus" --subset "$subset")
+  if $demo; then options+=(--demo); fi
+  do_ python local/data.py "${options[@]}"
+}
+
+. ../common/stages.sh

@@ -1,0 +1,114 @@
+"""Which runs of a table (or of one configuration) are still to be done; prints how many."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from espnet_like.config import experiment
+from espnet_like.errors import MissingInput, UserError, run
+from espnet_like.files import write_text
+from espnet_like.scoring.tables import Place, Planned, Row, Table, plan, read_table
+from espnet_like.training.runs import Run
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="plan", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--stage", choices=("train", "infer", "all"), default="all")
+    parser.add_argument("--out", type=Path, required=True, help="list to write, one run a line")
+    parser.add_argument("--conf", type=Path, default=Path("conf"))
+    parser.add_argument("--data", type=Path, required=True, help="data/<corpus>")
+    parser.add_argument("--dump", type=Path, required=True, help="dump/<features>/<corpus>")
+    parser.add_argument("--exp", type=Path, default=Path("exp"))
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--folds", type=_numbers, required=True, help='e.g. "1 2 3 4 5"')
+    parser.add_argument("--seeds", type=_numbers, help="default: the table's, or 0")
+    parser.add_argument("--valid", action="store_true", help="a fold of the training part chooses")
+    parser.add_argument("--table", help="stem of conf/tables/<table>.yaml")
+    parser.add_argument("--model", help="without --table: stem of conf/model/<model>.yaml")
+    parser.add_argument("--augment", default="none", help="stem of conf/augment/<augment>.yaml")
+    parser.add_argument("--train", default="train", help="stem of conf/<train>.yaml")
+    args, overrides = parser.parse_known_args(argv)
+    place = Place(
+        args.conf, args.data, args.dump, args.exp, args.corpus, tuple(args.folds), args.valid
+    )
+    if args.table:
+        table = read_table(args.conf / "tables" / f"{args.table}.yaml")
+        if table.corpus != args.corpus:
+            raise UserError(
+                f"table {args.table} is about {table.corpus}, this is {args.corpus}: choose the "
+                "subset that it names, or another table"
+            )
+    elif args.model:
+        table = single(args.corpus, args.model, args.augment, args.train)
+    else:
+        raise UserError("give --table or --model")
+    runs = list(plan(place, table, overrides, args.seeds))
+    chosen = [run_ for run_ in runs if args.stage == "all" or _pending(run_, args.stage)]
+    write_plan(args.out, chosen)
+    if args.stage != "all":
+        print(f"{args.stage}: {len(chosen)} of {len(runs)} runs to do", file=sys.stderr)
+    print(len(chosen))
+
+
+def single(corpus: str, model: str, augment: str, train: str) -> Table:
+    """A table of one row."""
+    name = f"{model}, {augment}" + (f", {train}" if train != "train" else "")
+    return Table(name, model, (Row(name, augment),), corpus, train=train)
+
+
+def write_plan(path: Path, runs: list[Planned]) -> None:
+    """One JSON object a line."""
+    lines = []
+    for planned in runs:
+        fields = planned._asdict()
+        fields.update(directory=str(planned.directory), config=planned.config.resolved())
+        lines.append(json.dumps(fields))
+    write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def read_plan(path: Path, job: int | None = None) -> list[Planned]:
+    """The runs of a list, or just the one on line `job` (from 1).
+
+    Raises:
+        MissingInput: no such list. UserError: no such line.
+    """
+    if not path.is_file():
+        raise MissingInput(f"{path}: no such list of runs: run --stage train")
+    lines = path.read_text().splitlines()
+    if job is not None and not 1 <= job <= len(lines):
+        raise UserError(f"{path}: job {job} is not among its {len(lines)} lines")
+    runs = []
+    for line in lines if job is None else [lines[job - 1]]:
+        fields = json.loads(line)
+        fields.update(directory=Path(fields["directory"]), config=experiment(fields["config"]))
+        runs.append(Planned(**fields))
+    return runs
+
+
+def _pending(planned: Planned, stage: str) -> bool:
+    run_ = Run(planned.directory, planned.config)
+    run_.need_inputs(stage)
+    if stage == "train":
+        return not run_.trained()
+    if not run_.trained():
+        fresh = (planned.directory / "train.json").is_file()
+        why = "was trained with other settings or inputs" if fresh else "is not trained"
+        raise MissingInput(f"stage infer: {planned.directory} {why}: run --stage train")
+    return not run_.inferred()
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers") from None
+    if not numbers:
+        raise argparse.ArgumentTypeError("the list is empty")
+    return numbers
+
+
+if __name__ == "__main__":
+    run(main)

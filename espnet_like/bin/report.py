@@ -1,0 +1,67 @@
+"""Stage report: results.csv, RESULTS.md and figures from the runs of a list."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from espnet_like.bin.plan import read_plan
+from espnet_like.errors import run
+from espnet_like.files import read_json, write_text
+from espnet_like.scoring import figures
+from espnet_like.scoring.report import render
+from espnet_like.scoring.results import collect, merge_results, read_csv, write_csv
+from espnet_like.scoring.tables import Planned, read_table
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="report", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--plan", type=Path, help="list of runs; without it results.csv as it is")
+    parser.add_argument("--table", default="", help="stem of the table that the runs belong to")
+    parser.add_argument("--conf", type=Path, default=Path("conf"))
+    parser.add_argument("--corpus", required=True, help="title of the page")
+    parser.add_argument("--out", type=Path, default=Path("."), help="of results.csv, RESULTS.md")
+    parser.add_argument("--figures", type=Path, help="directory of the figures")
+    args = parser.parse_args(argv)
+    results = read_csv(args.out / "results.csv")
+    if args.plan:
+        runs = read_plan(args.plan)
+        results = merge_results(results, collect(args.table, runs))
+        write_csv(args.out / "results.csv", results)
+        if args.figures:
+            draw(runs, args.figures)
+    write_text(args.out / "RESULTS.md", page(args.corpus, args.conf, args.out))
+    print(f"{args.out / 'RESULTS.md'}: {len(results)} rows")
+
+
+def page(corpus: str, conf: Path, out: Path) -> str:
+    """RESULTS.md as results.csv and the table files make it."""
+    tables = {path.stem: read_table(path) for path in sorted((conf / "tables").glob("*.yaml"))}
+    return render(corpus, tables, read_csv(out / "results.csv"))
+
+
+def draw(runs: list[Planned], directory: Path) -> None:
+    """Learning curves of all rows; a confusion matrix of each, summed over folds and seeds."""
+    by_row: dict[str, list[Planned]] = {}
+    for planned in runs:
+        if (planned.directory / "result.json").is_file():
+            by_row.setdefault(planned.row, []).append(planned)
+    histories = {
+        row: [read_json(p.directory / "train.json")["history"] for p in own]
+        for row, own in by_row.items()
+    }
+    figures.save(figures.learning_curves(histories), directory / "learning_curves.png")
+    for row, own in by_row.items():
+        results = [read_json(p.directory / "result.json") for p in own]
+        counts = np.sum([result["confusion"] for result in results], 0)
+        accuracy = counts.trace() / counts.sum()
+        title = f"{row}: {100 * accuracy:.1f} % of {counts.sum()} scored clips"
+        name = f"confusion_{own[0].model}_{own[0].augment}.png"
+        figures.save(figures.confusion(counts, results[0]["labels"], title), directory / name)
+    print(f"{directory}: learning curves and {len(by_row)} confusion matrices")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,88 @@
+"""From a waveform to scores: a trained run or a packed one, with its own front end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from espnet_like.config import Audio, check
+from espnet_like.data import audio
+from espnet_like.errors import MissingInput
+from espnet_like.features import FRONT_ENDS
+from espnet_like.features.normalize import Normalize
+from espnet_like.files import read_json
+from espnet_like.models import MODELS
+from espnet_like.registry import build
+from espnet_like.training.checkpoint import load_weights, save_weights
+from espnet_like.training.evaluation import autocast
+from espnet_like.training.losses import LOSSES, scores
+
+
+class Classifier(nn.Module):
+    """Front end, normalisation and network in one module.
+
+    Args:
+        settings: `features`, `audio`, `model`, `loss`, `labels`, `precision` as in a pack's
+            settings.json.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.settings = dict(settings)
+        self.labels: tuple[str, ...] = tuple(settings["labels"])
+        self.audio: Audio = check(settings["audio"], Audio)
+        self.front_end = build(FRONT_ENDS, settings["features"], "features")
+        bins = self.front_end.num_bins
+        self.normalize = Normalize(torch.zeros(bins), torch.ones(bins))
+        self.model = build(MODELS, settings["model"], "model")
+        self.multi_label = LOSSES[settings["loss"]["name"]].multi_label  # type: ignore[attr-defined]
+        self.eval()
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Classifier:
+        """A pack, as stage `pack` makes it.
+
+        Raises:
+            MissingInput: not a pack. UserError: weights of another model.
+        """
+        settings = Path(directory) / "settings.json"
+        if not settings.is_file():
+            raise MissingInput(f"{settings}: not there: run --stage pack, or name a pack directory")
+        classifier = cls(read_json(settings))
+        load_weights(Path(directory) / "model.safetensors", classifier)
+        return classifier
+
+    def save_weights(self, directory: str | Path) -> None:
+        """Write model.safetensors: the network and the normalisation."""
+        save_weights(Path(directory) / "model.safetensors", self.state_dict())
+
+    @torch.no_grad()
+    def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Scores of waveforms.
+
+        Args:
+            wave: (B, C, L) in [-1, 1] at the front end's rate.
+            lengths: (B,) samples of each, or None when all are L long.
+
+        Returns:
+            (B, K) posteriors in the order of `labels`.
+        """
+        features, frames = self.front_end(wave, lengths)
+        with autocast(wave.device, self.settings["precision"]):
+            logits = self.model(
+                self.normalize(features), lengths=None if lengths is None else frames
+            )
+        return scores(logits, self.multi_label)
+
+    def classify(self, path: str | Path) -> dict[str, float]:
+        """Scores of one audio file by label, highest first."""
+        rate, channels = self.front_end.sample_rate, self.audio.channels
+        wave = audio.load(str(path), rate, channels, expect_rate=self.audio.expect_rate)
+        device = next(self.parameters()).device
+        found = self(torch.as_tensor(wave)[None].to(device))[0].tolist()
+        pairs = zip(self.labels, found, strict=True)
+        return dict(sorted(pairs, key=lambda pair: -pair[1]))

@@ -1,0 +1,1 @@
+"""Scoring: metrics, results of runs, tables and figures."""

@@ -1,0 +1,148 @@
+"""RESULTS.md from results.csv and the table files: a function of them and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_like.scoring.results import Result
+from espnet_like.scoring.tables import Row, Table
+
+SELECTIONS = {
+    "last": "last epoch",
+    "best_valid": "best epoch on validation",
+    "best_test": "best epoch on the test part",
+}
+NOTES = """\
+Accuracy in percent, mean over folds; ± is the sample standard deviation (n - 1) over seeds of that
+mean. "Beyond noise" asks whether a difference is larger than twice its standard error, where a
+value's standard error is std / sqrt(runs), or the binomial one over its test clips when there is
+one run only. Seconds are training time, all folds and seeds together. Every number comes from
+`results.csv`, which `./run.sh --stage report` writes.
+"""
+
+
+def render(corpus: str, tables: dict[str, Table], results: Sequence[Result]) -> str:
+    """The whole page. Rows without runs say so; nothing is filled in."""
+    by_key = {(r.table, r.row): r for r in results}
+    parts = [f"# Results: {corpus}\n", NOTES]
+    for stem, table in tables.items():
+        own = {row.name: by_key.get((stem, row.name)) for row in table.rows}
+        parts.append(f"## {table.title}\n")
+        if table.description:
+            parts.append(table.description.strip() + "\n")
+        parts.append(_table(table, own))
+        parts.append(_footer(table, [r for r in own.values() if r]))
+    plain = [r for r in results if r.table not in tables]
+    if plain:
+        rows = tuple(Row(name=r.row, augment=r.augment, model=r.model) for r in plain)
+        other = Table(title="", model="", rows=rows, corpus=corpus)
+        own = {r.row: r for r in plain}
+        parts += ["## Other runs\n", _table(other, own), _footer(other, plain)]
+    return "\n".join(parts)
+
+
+def summary(path: Path, results: Sequence[Result], tables: dict[str, Table]) -> list[list[str]]:
+    """One line a result for the top-level README: recipe, table, row, value, runs, selection."""
+    lines = []
+    for stem, table in tables.items():
+        for row in table.rows:
+            for r in results:
+                if (r.table, r.row) == (stem, row.name) and r.mean is not None:
+                    runs = f"{len(r.folds)} folds x {len(r.seed_means())} seeds"
+                    lines.append(
+                        [path.name, table.title, r.row, _value(r), runs, SELECTIONS[r.selection]]
+                    )
+    return lines
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, first column to the left."""
+    rule = [":--", *["--:"] * (len(header) - 1)]
+    lines = ["| " + " | ".join(cells) + " |" for cells in (header, rule, *rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(table: Table, results: dict[str, Result | None]) -> str:
+    published = any(row.published is not None for row in table.rows)
+    baseline = results.get(table.baseline) if table.baseline else None
+    header = ["row", "accuracy", "seeds", "per fold"]
+    header += ["published", "difference", "beyond noise"] if published else []
+    header += [f"against {table.baseline}", "beyond noise"] if table.baseline else []
+    header += ["parameters", "seconds"]
+    rows = []
+    for row in table.rows:
+        r = results[row.name]
+        if r is None or r.mean is None:
+            done = f"not run ({len(r.runs)} runs of an incomplete seed)" if r else "not run"
+            line = [row.name, done, "", ""]
+            line += [_published(row), "", ""] if published else []
+            rows.append(line + [""] * (len(header) - len(line)))
+            continue
+        folds = " ".join(f"{100 * v:.1f}" for v in r.fold_means().values())
+        line = [row.name, _value(r), str(len(r.seed_means())), folds]
+        if published:
+            line += [_published(row), *_against_published(r, row)]
+        if table.baseline:
+            same = baseline is None or r is baseline
+            line += ["", ""] if same else _against(r, baseline)  # type: ignore[arg-type]
+        line += [f"{r.parameters:,}", f"{sum(r.seconds_of.values()):,.0f}"]
+        rows.append(line)
+    return markdown(header, rows)
+
+
+def _footer(table: Table, results: Sequence[Result]) -> str:
+    if not results:
+        return ""
+    said = {
+        "Selection": sorted({SELECTIONS[r.selection] for r in results}),
+        "Device": sorted({d for r in results for d in r.device.split("; ")}),
+        "Revision": sorted({d for r in results for d in r.revision.split("; ")}),
+        "Published": sorted({row.source for row in table.rows if row.source}),
+    }
+    return "\n".join(f"{key}: {'; '.join(values)}.  " for key, values in said.items() if values) + "\n"
+
+
+def _value(r: Result) -> str:
+    assert r.mean is not None
+    return f"{100 * r.mean:.2f}" + (f" ± {100 * r.std:.2f}" if r.std is not None else "")
+
+
+def _published(row: Row) -> str:
+    if row.published is None:
+        return ""
+    return f"{row.published}" + (f" ± {row.published_std}" if row.published_std is not None else "")
+
+
+def _against_published(r: Result, row: Row) -> list[str]:
+    assert r.mean is not None
+    if row.published is None:
+        return ["", ""]
+    theirs = row.published / 100
+    clips = sum(r.clips_of.values())
+    error = _standard_error(theirs, row.published_std, row.published_runs or 1, clips)
+    return _difference(r.mean - theirs, math.hypot(standard_error(r), error))
+
+
+def _against(r: Result, other: Result) -> list[str]:
+    if other.mean is None or r.mean is None:
+        return ["", ""]
+    return _difference(r.mean - other.mean, math.hypot(standard_error(r), standard_error(other)))
+
+
+def _difference(difference: float, error: float) -> list[str]:
+    return [f"{100 * difference:+.2f}", "yes" if abs(difference) > 2 * error else "no"]
+
+
+def standard_error(r: Result) -> float:
+    """Of the mean: over seeds, or binomial over the test clips for one seed."""
+    assert r.mean is not None
+    std = None if r.std is None else 100 * r.std
+    return _standard_error(r.mean, std, len(r.seed_means()), sum(r.clips_of.values()))
+
+
+def _standard_error(mean: float, std: float | None, runs: int, clips: int) -> float:
+    if std is not None and runs > 1:
+        return std / 100 / math.sqrt(runs)
+    return math.sqrt(max(mean * (1 - mean), 0.0) / max(clips, 1))

@@ -1,0 +1,278 @@
+"""From a run's scores to result.json, and from many of them to results.csv.
+
+results.csv has one row per configuration. Its runs are kept value by value, so that seeds run on
+another day or machine add up as long as the configuration is the same.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from espnet_like.data.ark import ArkReader
+from espnet_like.data.directory import DataDir
+from espnet_like.errors import MissingInput, UserError
+from espnet_like.features.dump import FeatureDump
+from espnet_like.files import atomic_path, read_json, write_json
+from espnet_like.scoring.metrics import single_label
+from espnet_like.scoring.tables import Planned, config_digest
+
+
+@dataclass
+class Result:
+    """A row of results.csv: all runs of one configuration.
+
+    Args:
+        table: stem of the table file, or empty for a plain run.
+        row: name of the row.
+        corpus, model, augment, selection: what was run; `selection` says which epoch was scored.
+        metric: the name of the value.
+        runs: value of each (seed, fold), as a share.
+        clips: clips scored over all folds of one seed.
+        parameters: of the model; `bytes`: of its weights file.
+        seconds: training time of all runs together.
+        device, revision: what ran them; several are joined by `; `.
+        config: digest of the configuration.
+    """
+
+    table: str
+    row: str
+    corpus: str
+    model: str
+    augment: str
+    selection: str
+    metric: str
+    runs: dict[tuple[int, int], float] = field(default_factory=dict)
+    seconds_of: dict[tuple[int, int], float] = field(default_factory=dict)
+    clips_of: dict[int, int] = field(default_factory=dict)
+    parameters: int = 0
+    bytes: int = 0
+    device: str = ""
+    revision: str = ""
+    config: str = ""
+
+    @property
+    def folds(self) -> list[int]:
+        """Folds with any run."""
+        return sorted({fold for _, fold in self.runs})
+
+    def complete_seeds(self, folds: Iterable[int]) -> list[int]:
+        """Seeds with a run in every one of `folds`."""
+        wanted = set(folds)
+        seeds = sorted({seed for seed, _ in self.runs})
+        return [s for s in seeds if wanted <= {f for seed, f in self.runs if seed == s}]
+
+    def seed_means(self) -> list[float]:
+        """Mean over folds, of each complete seed."""
+        folds = self.folds
+        return [
+            statistics.fmean(self.runs[seed, fold] for fold in folds)
+            for seed in self.complete_seeds(folds)
+        ]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over seeds of the mean over folds; None when no seed is complete."""
+        means = self.seed_means()
+        return statistics.fmean(means) if means else None
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation (n - 1) over seeds; None for fewer than two."""
+        means = self.seed_means()
+        return statistics.stdev(means) if len(means) > 1 else None
+
+    def fold_means(self) -> dict[int, float]:
+        """Mean over complete seeds, of each fold."""
+        seeds = self.complete_seeds(self.folds)
+        return {f: statistics.fmean(self.runs[s, f] for s in seeds) for f in self.folds if seeds}
+
+
+def score_run(planned: Planned) -> dict[str, Any]:
+    """Score the stored posteriors of a run against its test part; write result.json.
+
+    Raises:
+        MissingInput: not inferred yet.
+    """
+    directory, config = planned.directory, planned.config
+    scp, done = directory / "scores" / "test.scp", directory / "train.json"
+    for path, stage in ((done, "train"), (scp, "infer")):
+        if not path.is_file():
+            raise MissingInput(f"stage score needs {path}: run --stage {stage}")
+    data = DataDir.load(config.data.test)
+    reader = ArkReader(scp)
+    bad = FeatureDump(config.data.dump).bad
+    utterances = [utt for utt in data.utterances if utt not in bad]
+    lacking = [utt for utt in utterances if utt not in reader]
+    if lacking:
+        raise UserError(f"{scp}: no scores of {lacking[0]} ({len(lacking)} in all): --stage infer")
+    scores = np.stack([reader[utt] for utt in utterances])
+    position = {label: i for i, label in enumerate(data.labels)}
+    targets = np.zeros_like(scores)
+    for i, utt in enumerate(utterances):
+        targets[i, [position[tag] for tag in data.tags[utt]]] = 1
+    training = read_json(done)
+    result = {
+        "row": planned.row,
+        "corpus": config.data.corpus,
+        "fold": planned.fold,
+        "seed": planned.seed,
+        "model": config.model["name"],
+        "augment": config.augment["name"],
+        "selection": config.train.selection,
+        "metric": "accuracy",
+        "clips": len(utterances),
+        "labels": list(data.labels),
+        **single_label(scores, targets, data.labels),
+        **read_json(directory / "scores" / "test.json"),
+        "train_seconds": training["seconds"],
+        "clips_per_second": training["clips_per_second"],
+        "epochs": training["epochs"],
+        "environment": {
+            key: read_json(directory / "env.json")[key] for key in ("revision", "torch", "device")
+        },
+        "config": config_digest(config),
+    }
+    path = directory / "result.json"
+    if not path.is_file() or read_json(path) != result:
+        write_json(path, result)
+    return result
+
+
+def collect(table: str, runs: Sequence[Planned]) -> list[Result]:
+    """The rows that `runs` make; runs without a result.json are left out."""
+    rows: dict[str, Result] = {}
+    for run in runs:
+        path = run.directory / "result.json"
+        if not path.is_file():
+            continue
+        found = read_json(path)
+        if found["config"] != config_digest(run.config):
+            continue  # of other settings: stale
+        result = rows.setdefault(
+            run.row,
+            Result(
+                table,
+                run.row,
+                found["corpus"],
+                run.model,
+                run.augment,
+                found["selection"],
+                found["metric"],
+                parameters=found["parameters"],
+                bytes=found["bytes"],
+                config=found["config"],
+            ),
+        )
+        key = (run.seed, run.fold)
+        result.runs[key] = round(found[found["metric"]], 6)
+        result.seconds_of[key] = found["train_seconds"]
+        result.clips_of[run.fold] = found["clips"]
+        result.device = _join(result.device, found["environment"]["device"])
+        result.revision = _join(result.revision, found["environment"]["revision"])
+    return list(rows.values())
+
+
+def merge_results(old: Sequence[Result], new: Sequence[Result]) -> list[Result]:
+    """`old` with `new` put in: runs add up where the configuration is the same, else it replaces."""
+    merged = {(r.table, r.row): r for r in old}
+    for result in new:
+        before = merged.get((result.table, result.row))
+        if before is not None and before.config == result.config:
+            if before.runs.items() >= result.runs.items():
+                continue  # nothing new
+            result.runs = {**before.runs, **result.runs}
+            result.seconds_of = {**before.seconds_of, **result.seconds_of}
+            result.clips_of = {**before.clips_of, **result.clips_of}
+            result.device = _join(before.device, result.device)
+            result.revision = _join(before.revision, result.revision)
+        merged[result.table, result.row] = result
+    return sorted(merged.values(), key=lambda r: (r.table, r.row))
+
+
+COLUMNS = (
+    "table row corpus model augment selection metric mean std seeds folds runs seconds_of clips_of "
+    "seconds parameters bytes device revision config"
+).split()
+
+
+def write_csv(path: Path, results: Sequence[Result]) -> None:
+    """One line per result; `mean`, `std`, `seeds`, `folds`, `seconds` are there to be read."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for r in results:
+            line = {
+                **{name: getattr(r, name) for name in COLUMNS if hasattr(r, name)},
+                "mean": "" if r.mean is None else f"{r.mean:.6f}",
+                "std": "" if r.std is None else f"{r.std:.6f}",
+                "seeds": len(r.complete_seeds(r.folds)),
+                "folds": len(r.folds),
+                "seconds": round(sum(r.seconds_of.values())),
+            }
+            for name in ("runs", "seconds_of", "clips_of"):
+                line[name] = _encode(getattr(r, name))
+            writer.writerow(line)
+
+
+def read_csv(path: Path) -> list[Result]:
+    """What `write_csv` wrote; an absent file has no rows.
+
+    Raises:
+        UserError: a line that it did not write; names it.
+    """
+    if not path.is_file():
+        return []
+    results = []
+    with open(path, newline="") as file:
+        for number, line in enumerate(csv.DictReader(file), 2):
+            try:
+                text = {n: line[n] for n in COLUMNS[:7]}
+                clips = {int(k): int(v) for k, v in _decode(line["clips_of"])}
+                results.append(
+                    Result(
+                        **text,
+                        runs={_key(k): float(v) for k, v in _decode(line["runs"])},
+                        seconds_of={_key(k): float(v) for k, v in _decode(line["seconds_of"])},
+                        clips_of=clips,
+                        parameters=int(line["parameters"]),
+                        bytes=int(line["bytes"]),
+                        device=line["device"],
+                        revision=line["revision"],
+                        config=line["config"],
+                    )
+                )
+            except (KeyError, ValueError, TypeError, AttributeError):
+                raise UserError(
+                    f"{path}:{number}: not a line that stage report wrote: restore the file"
+                ) from None
+    return results
+
+
+def _encode(values: Mapping[Any, float]) -> str:
+    """`seed:fold=value` or `fold=value`, separated by spaces."""
+    pairs = sorted(values.items())
+    return " ".join(
+        f"{':'.join(map(str, k)) if isinstance(k, tuple) else k}={v:g}" for k, v in pairs
+    )
+
+
+def _decode(text: str) -> list[tuple[str, str]]:
+    pairs = [pair.split("=") for pair in text.split()]
+    return [(key, value) for key, value in pairs]
+
+
+def _key(text: str) -> tuple[int, int]:
+    seed, fold = text.split(":")
+    return int(seed), int(fold)
+
+
+def _join(old: str, new: str) -> str:
+    parts = [part for part in old.split("; ") if part]
+    return "; ".join(parts if new in parts else [*parts, new])

@@ -1,0 +1,234 @@
+"""Which runs make a table: conf/tables/<table>.yaml -> rows x folds x seeds.
+
+A recipe's conf/ holds features.yaml, train*.yaml, model/*.yaml and augment/*.yaml; a table's rows
+name them by stem. A plain run is a table of one row.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from espnet_like.config import (
+    Experiment,
+    check,
+    experiment,
+    load_layers,
+    merge,
+    parse_overrides,
+    read_yaml,
+)
+from espnet_like.errors import MissingInput, UserError
+from espnet_like.files import digest
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Args:
+        name: as it is printed.
+        augment: stem of conf/augment/<augment>.yaml.
+        model: stem of conf/model/<model>.yaml; the table's when not given.
+        overrides: dotted keys and values laid over the files.
+        seeds: the table's when not given.
+        published: the paper's value in percent, `published_std` and over how many runs.
+        source: where the published value stands.
+    """
+
+    name: str
+    augment: str
+    model: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] | None = None
+    published: float | None = None
+    published_std: float | None = None
+    published_runs: int | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A published table, or one of our own.
+
+    Args:
+        title: heading of the table.
+        model: stem of conf/model/<model>.yaml.
+        rows: the lines.
+        corpus: the corpus that the table is about (a subset or demo has its own name).
+        description: what a reader has to know, Markdown.
+        train: stem of conf/<train>.yaml.
+        seeds: repeats of each row.
+        baseline: name of the row that others are compared with.
+        overrides: dotted keys and values for every row.
+    """
+
+    title: str
+    model: str
+    rows: tuple[Row, ...]
+    corpus: str
+    description: str = ""
+    train: str = "train"
+    seeds: tuple[int, ...] = (0,)
+    baseline: str | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def seeds_of(self, row: Row) -> tuple[int, ...]:
+        """The seeds of a row."""
+        return self.seeds if row.seeds is None else row.seeds
+
+
+class Place(NamedTuple):
+    """Where a recipe keeps things.
+
+    conf: its configuration; data: data directories of the corpus (fold<k>/train, test, ...);
+    dump: the feature dump (stats/fold<k>/train.json beside the arks); exp: runs;
+    corpus: name in tables; folds: all of them; valid: a fold of the training part picks the epoch.
+    """
+
+    conf: Path
+    data: Path
+    dump: Path
+    exp: Path
+    corpus: str
+    folds: tuple[int, ...]
+    valid: bool = False
+
+
+class Planned(NamedTuple):
+    """One run of a row; `model` and `augment` are stems of conf files."""
+
+    row: str
+    model: str
+    augment: str
+    fold: int
+    seed: int
+    directory: Path
+    config: Experiment
+
+
+def read_table(path: Path) -> Table:
+    """A table file, checked.
+
+    Raises:
+        MissingInput: no such table. UserError: malformed; two rows of one name.
+    """
+    if not path.is_file():
+        names = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise MissingInput(f"{path}: no such table; there are: {names}")
+    try:
+        table: Table = check(read_yaml(path), Table)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    names = [row.name for row in table.rows]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{path}: two rows are called {name!r}: rename one")
+    if table.baseline is not None and table.baseline not in names:
+        raise UserError(f"{path}: baseline {table.baseline!r} is none of the rows")
+    return table
+
+
+def row_layers(place: Place, table: Table, row: Row) -> dict[str, Any]:
+    """The merged configuration of a row, before anything that a fold or seed adds."""
+    conf = place.conf
+    files = [
+        conf / "features.yaml",
+        conf / "model" / f"{row.model or table.model}.yaml",
+        conf / "augment" / f"{row.augment}.yaml",
+        conf / f"{table.train}.yaml",  # last: a subset's file may say how many classes it has
+    ]
+    return merge(merge(load_layers(files), nested(table.overrides)), nested(row.overrides))
+
+
+def row_config(place: Place, table: Table, row: Row, overrides: Sequence[str] = ()) -> Experiment:
+    """The row's checked configuration without data, fold and seed."""
+    try:
+        layers = merge(row_layers(place, table, row), parse_overrides(overrides))
+        if place.valid:
+            layers = merge(layers, {"train": {"selection": "best_valid"}})
+        return experiment(layers)
+    except UserError as error:
+        raise UserError(f"row {row.name!r}: {error}", error.code) from None
+
+
+def plan(
+    place: Place, table: Table, overrides: Sequence[str] = (), seeds: Sequence[int] | None = None
+) -> Iterator[Planned]:
+    """Every run of a table: seeds outermost, so that whole repeats come one after another."""
+    wanted = [(row, tuple(seeds) if seeds is not None else table.seeds_of(row)) for row in table.rows]
+    configs = {row.name: row_config(place, table, row, overrides) for row, _ in wanted}
+    for seed in sorted({seed for _, own in wanted for seed in own}):
+        for row, own in wanted:
+            if seed not in own:
+                continue
+            for fold in place.folds:
+                config = with_data(configs[row.name], place, fold, seed)
+                name = run_name(place, table, row, overrides)
+                directory = place.exp / name / f"fold{fold}" / f"seed{seed}"
+                model = row.model or table.model
+                yield Planned(row.name, model, row.augment, fold, seed, directory, config)
+
+
+def with_data(config: Experiment, place: Place, fold: int, seed: int) -> Experiment:
+    """The configuration of one fold and seed."""
+    base, stats = place.data / f"fold{fold}", place.dump / "stats" / f"fold{fold}"
+    train = "train_valid" if place.valid else "train"
+    data = {
+        "corpus": place.corpus,
+        "fold": fold,
+        "dump": str(place.dump),
+        "stats": str(stats / f"{train}.json"),
+        "train": str(base / train),
+        "valid": str(base / "valid") if place.valid else None,
+        "test": str(base / "test"),
+    }
+    return experiment(merge(config.resolved(), {"data": data, "seed": seed}))
+
+
+def run_name(place: Place, table: Table, row: Row, overrides: Sequence[str] = ()) -> str:
+    """<model>_<augment>_<tag>; the tag names the corpus, the training file and what is overlaid."""
+    parts = [row.model or table.model, row.augment, place.corpus, table.train]
+    parts += ["valid"] if place.valid else []
+    overlaid = {**table.overrides, **row.overrides, **_flat(parse_overrides(overrides))}
+    parts += [f"{key.split('.', 1)[-1]}={_short(value)}" for key, value in overlaid.items()]
+    return re.sub(r"[^\w.=+-]+", "-", "_".join(parts)).strip("-")
+
+
+def config_digest(config: Experiment) -> str:
+    """Identifies a configuration apart from its fold, seed, paths and what only changes the time."""
+    plain = config.resolved()
+    corpus = plain.pop("data")["corpus"]
+    for key in ("seed", "input_shape"):
+        del plain[key]
+    for key in ("workers", "checkpoint_steps", "checkpoint_seconds"):
+        del plain["train"][key]
+    return digest(plain, corpus)
+
+
+def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"a.b": 1}` as `{"a": {"b": 1}}`."""
+    result: dict[str, Any] = {}
+    for key, value in dotted.items():
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        result = merge(result, value)
+    return result
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            result.update(_flat(item, f"{prefix}{key}."))
+        else:
+            result[f"{prefix}{key}"] = item
+    return result
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value).strip("[]{}")

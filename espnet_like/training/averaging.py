@@ -1,0 +1,57 @@
+"""Weight averaging with a batch-norm pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel
+
+from espnet_like.config import Average
+from espnet_like.training.batches import Batch
+
+
+class WeightAverage:
+    """Equal-weight mean of the model after chosen epochs (SWA; cpjku: every 3 from 250)."""
+
+    def __init__(self, model: nn.Module, settings: Average) -> None:
+        self.settings = settings
+        self.averaged = AveragedModel(model)
+
+    def after_epoch(self, epoch: int, model: nn.Module) -> None:
+        """Take the weights in if `epoch` (0-based) is one of the chosen."""
+        if epoch >= self.settings.start and (epoch - self.settings.start) % self.settings.every == 0:
+            self.averaged.update_parameters(model)
+
+    @property
+    def count(self) -> int:
+        """How many epochs went into the mean."""
+        return int(self.averaged.n_averaged)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return self.averaged.state_dict()
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        self.averaged.load_state_dict(state)
+
+
+@torch.no_grad()
+def renew_batch_norm(model: nn.Module, batches: Iterable[Batch]) -> None:
+    """Set batch-norm statistics to the mean over `batches`, unaugmented, with lengths.
+
+    torch's `update_bn` hands the model one argument only; ours need the lengths.
+    """
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    momenta = [m.momentum for m in norms]
+    was_training = model.training
+    model.train()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative mean
+    for batch in batches:
+        model(batch.features, lengths=batch.lengths)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.train(was_training)

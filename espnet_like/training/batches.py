@@ -1,0 +1,194 @@
+"""Batches of normalised features: one tensor on the device when it fits, else arks with workers.
+
+Both ways give the same numbers in the same order; only the time differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from espnet_like.data.directory import DataDir
+from espnet_like.errors import UserError
+from espnet_like.features.dump import FeatureDump
+from espnet_like.features.normalize import Normalize
+
+SHARE_OF_MEMORY = 0.5  # of what is free; the rest is the model's
+
+
+class Batch(NamedTuple):
+    """Clips to train on or to score.
+
+    features: (B, C, F, T) normalised, zero after a clip's end.
+    targets: (B, K) one-hot or n-hot.
+    lengths: (B,) frames of each clip, or None when all clips of the set are equally long.
+    """
+
+    features: Tensor
+    targets: Tensor
+    lengths: Tensor | None
+
+
+class ClipSet:
+    """The clips of one data directory, by position.
+
+    Args:
+        data: the data directory (its utterances, tags and label order); utterances that the dump
+            lists as bad are left out.
+        dump: the features of (at least) these utterances.
+        normalize: applied to each clip's frames.
+        device: where batches go.
+        in_memory: hold everything on the device; `auto`: when it fits into half of what is free.
+        workers: loader processes when not in memory.
+
+    Raises:
+        UserError: an utterance without features.
+    """
+
+    def __init__(
+        self,
+        data: DataDir,
+        dump: FeatureDump,
+        normalize: Normalize,
+        device: torch.device,
+        in_memory: bool | Literal["auto"] = "auto",
+        workers: int = 0,
+    ) -> None:
+        data = data.subset([utt for utt in data.utterances if utt not in dump.bad])
+        self.utterances = data.utterances
+        self.labels = data.labels
+        missing = [utt for utt in self.utterances if utt not in dump]
+        if missing:
+            raise UserError(
+                f"{dump.path}/feats.scp: no features of {missing[0]} "
+                f"({len(missing)} of the {len(self.utterances)} utterances of {data.path}): "
+                "run --stage feats"
+            )
+        self.device = device
+        self.normalize = normalize.to(device)
+        self.targets = _targets(data)
+        self.frames = torch.tensor([dump.num_frames(utt) for utt in self.utterances])
+        self.uniform = bool((self.frames == self.frames[0]).all())
+        self._reader = _Reader(self.utterances, dump, self.frames)
+        self._workers = workers
+        needed = 4 * dump.channels * self._reader.shape[1] * int(self.frames.max()) * len(self)
+        if in_memory == "auto":
+            in_memory = needed <= SHARE_OF_MEMORY * free_memory(device)
+        self.tensor = self._load_all() if in_memory else None
+        self._device_targets = self.targets.to(device) if in_memory else None
+        self._schedule: list[list[int]] = []
+        self._loader: DataLoader[tuple[Tensor, Tensor]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def batches(self, positions: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """The batches whose clips `positions` lists."""
+        if self.tensor is not None:
+            yield from (self._from_memory(list(chosen)) for chosen in positions)
+            return
+        self._schedule[:] = [list(chosen) for chosen in positions]
+        if self._loader is None:  # made once: its workers live on from epoch to epoch
+            self._loader = DataLoader(
+                self._reader,
+                batch_size=None,
+                sampler=_Schedule(self._schedule),
+                num_workers=self._workers,
+                persistent_workers=self._workers > 0,
+                pin_memory=self.device.type == "cuda",
+            )
+        for chosen, (raw, frames) in zip(self._schedule, self._loader, strict=True):
+            features = self._normalized(raw.to(self.device, non_blocking=True), frames)
+            targets = self.targets[chosen].to(self.device, non_blocking=True)
+            yield Batch(features, targets, None if self.uniform else frames.to(self.device))
+
+    def in_order(self, batch_size: int) -> list[list[int]]:
+        """All clips once, in order; clips of unequal length go one by one, free of padding."""
+        size = batch_size if self.uniform else 1
+        return [list(range(i, min(i + size, len(self)))) for i in range(0, len(self), size)]
+
+    def _from_memory(self, chosen: list[int]) -> Batch:
+        assert self.tensor is not None and self._device_targets is not None
+        index = torch.tensor(chosen)
+        frames = self.frames[index]
+        index = index.to(self.device, non_blocking=True)
+        features = self.tensor.index_select(0, index)[..., : int(frames.max())]
+        lengths = None if self.uniform else frames.to(self.device, non_blocking=True)
+        return Batch(features, self._device_targets.index_select(0, index), lengths)
+
+    def _load_all(self) -> Tensor:
+        shape = (len(self), *self._reader.shape, int(self.frames.max()))
+        tensor = torch.zeros(shape, device=self.device)
+        for start in range(0, len(self), 64):
+            chosen = list(range(start, min(start + 64, len(self))))
+            raw, frames = self._reader[chosen]
+            part = self._normalized(raw.to(self.device), frames)
+            tensor[start : start + len(chosen), ..., : part.shape[-1]] = part
+        return tensor
+
+    def _normalized(self, raw: Tensor, frames: Tensor) -> Tensor:
+        features = self.normalize(raw)
+        if self.uniform:
+            return features
+        inside = torch.arange(raw.shape[-1], device=raw.device) < frames.to(raw.device)[:, None]
+        return torch.where(inside[:, None, None, :], features, 0.0)
+
+
+class _Reader(Dataset[tuple[Tensor, Tensor]]):
+    """Lists of positions -> raw features (B, C, F, T), zero padded, and frames (B,)."""
+
+    def __init__(self, utterances: Sequence[str], dump: FeatureDump, frames: Tensor) -> None:
+        self._utterances = utterances
+        self._dump = dump
+        self._frames = frames
+        self.shape = (dump.channels, dump.bins)
+
+    def __getitem__(self, chosen: list[int]) -> tuple[Tensor, Tensor]:
+        frames = self._frames[chosen]
+        batch = torch.zeros(len(chosen), *self.shape, int(frames.max()))
+        for row, position in enumerate(chosen):
+            matrix = torch.from_numpy(self._dump.read(self._utterances[position]))
+            batch[row, ..., : len(matrix)] = matrix.view(len(matrix), *self.shape).permute(1, 2, 0)
+        return batch, frames
+
+
+class _Schedule(Sampler[list[int]]):
+    """Gives what stands in the list now, so that one loader serves every epoch."""
+
+    def __init__(self, schedule: list[list[int]]) -> None:
+        self._schedule = schedule
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(list(self._schedule))
+
+    def __len__(self) -> int:
+        return len(self._schedule)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be had on the device now."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _targets(data: DataDir) -> Tensor:
+    position = {label: i for i, label in enumerate(data.labels)}
+    targets = torch.zeros(len(data.utterances), len(position))
+    for row, utt in enumerate(data.utterances):
+        for tag in data.tags.get(utt, ()):
+            if tag not in position:
+                raise UserError(
+                    f"{data.path}/utt2labels: {utt} has the label {tag}, which {data.path}/labels "
+                    "lacks: add it there or mend the utterance"
+                )
+            targets[row, position[tag]] = 1.0
+    return targets

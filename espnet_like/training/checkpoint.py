@@ -1,0 +1,109 @@
+"""Checkpoints: everything that a run needs to go on, and weights alone."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from espnet_like.errors import MissingInput, UserError
+from espnet_like.files import atomic_path
+
+
+@dataclass
+class State:
+    """Where a run stands. `step` counts within `epoch`, `total_steps` over all epochs."""
+
+    epoch: int = 0
+    step: int = 0
+    total_steps: int = 0
+    seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = -1
+    best_metric: float = float("-inf")
+
+
+def save(path: Path, fingerprint: str, state: State, parts: Mapping[str, Any]) -> None:
+    """Write `state` and the state dicts of `parts` in one piece."""
+    content = {
+        "fingerprint": fingerprint,
+        "state": vars(state),
+        "parts": {name: part.state_dict() for name, part in parts.items()},
+    }
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def load(path: Path, fingerprint: str, parts: Mapping[str, Any]) -> State:
+    """Put the saved values into `parts`; return where the run stood.
+
+    Raises:
+        UserError: not a checkpoint, or one of another configuration.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        saved = content["fingerprint"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError):
+        raise UserError(f"{path}: not a whole checkpoint: remove it to train anew") from None
+    if saved != fingerprint:
+        raise UserError(f"{path}: made with other settings: remove it to train anew")
+    for name, part in parts.items():
+        part.load_state_dict(content["parts"][name])
+    return State(**content["state"])
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], **metadata: str) -> None:
+    """Write a state dict as safetensors in one piece."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    with atomic_path(path) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata or None)
+
+
+def load_weights(path: Path, model: nn.Module) -> dict[str, str]:
+    """Put a safetensors file into `model`; return its metadata.
+
+    Raises:
+        MissingInput: no such file.
+        UserError: not a weights file, or the weights of another model; says which differ.
+    """
+    if not path.is_file():
+        raise MissingInput(f"stage infer needs {path}: run --stage train")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a whole weights file ({error}): train again") from None
+    own = model.state_dict()
+    wrong = [n for n in weights if n in own and weights[n].shape != own[n].shape]
+    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    if wrong or missing or extra:
+        what = []
+        if wrong:
+            name = wrong[0]
+            shapes = f"{tuple(weights[name].shape)}, here {tuple(own[name].shape)}"
+            what.append(f"{len(wrong)} of another shape ({name}: {shapes})")
+        what += [f"{len(missing)} missing ({missing[0]})"] if missing else []
+        what += [f"{len(extra)} unknown ({extra[0]})"] if extra else []
+        raise UserError(f"{path}: a checkpoint of another model: {', '.join(what)}")
+    model.load_state_dict(weights)
+    return metadata
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """16 hex digits over names, shapes and bits of a state dict."""
+    state = hashlib.sha256()
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        state.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        state.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return state.hexdigest()[:16]

@@ -1,0 +1,32 @@
+"""A model's posteriors for a set of clips."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from espnet_like.training.batches import ClipSet
+from espnet_like.training.losses import scores
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
+    """bf16 autocast, or nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@torch.no_grad()
+def posteriors(
+    model: nn.Module, clips: ClipSet, multi_label: bool, precision: str, batch_size: int = 32
+) -> Tensor:
+    """Scores of every clip in the set's order, unaugmented. (N, K) fp32 on the CPU."""
+    was_training = model.training
+    model.eval()
+    rows = []
+    for batch in clips.batches(clips.in_order(batch_size)):
+        with autocast(clips.device, precision):
+            logits = model(batch.features, lengths=batch.lengths)
+        rows.append(scores(logits, multi_label))
+    model.train(was_training)
+    return torch.cat(rows).cpu()

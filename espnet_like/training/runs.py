@@ -1,0 +1,281 @@
+"""A run: one configuration, fold and seed, in one directory.
+
+<exp>/<name>/fold<k>/seed<s>/ holds config.yaml, env.json, train.log, events/, checkpoints/,
+train.json (written last of training), scores/ and result.json.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from espnet_like.augment import AUGMENTATIONS
+from espnet_like.config import Experiment, write_yaml
+from espnet_like.data.ark import ArkWriter
+from espnet_like.data.directory import DataDir
+from espnet_like.errors import MissingInput, UserError
+from espnet_like.features.dump import FeatureDump, check_dump
+from espnet_like.features.normalize import Normalize
+from espnet_like.files import digest, read_json, write_json, write_text
+from espnet_like.models import MODELS
+from espnet_like.registry import build
+from espnet_like.training import seeds
+from espnet_like.training.batches import ClipSet
+from espnet_like.training.checkpoint import load_weights
+from espnet_like.training.evaluation import posteriors
+from espnet_like.training.losses import LOSSES
+from espnet_like.training.ranks import Ranks
+from espnet_like.training.schedules import SCHEDULES
+from espnet_like.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+class Run:
+    """One run and its files.
+
+    Args:
+        directory: of the run.
+        config: complete (see `config.experiment`).
+    """
+
+    def __init__(self, directory: str | Path, config: Experiment) -> None:
+        self.directory = Path(directory)
+        self.config = config
+
+    @property
+    def weights(self) -> Path:
+        """The weights that the selection rule chose."""
+        return self.directory / "checkpoints" / "final.safetensors"
+
+    def need_inputs(self, stage: str = "train") -> None:
+        """Say which earlier stage is missing (exit code 3)."""
+        data = self.config.data
+        needs = [(f"{data.dump}/feats.scp", "feats"), (data.stats, "stats")]
+        needs += [(f"{d}/utt2labels", "data") for d in (data.train, data.valid, data.test) if d]
+        for path, maker in needs:
+            if not Path(path).is_file():
+                raise MissingInput(f"stage {stage} needs {path}: run --stage {maker}")
+
+    def fingerprint(self) -> str:
+        """Changes when the settings, the features, the statistics or the clips do."""
+        plain = self.config.resolved()
+        for key in ("dump", "stats", "train", "valid", "test", "in_memory"):
+            del plain["data"][key]
+        for key in ("workers", "checkpoint_steps", "checkpoint_seconds"):
+            del plain["train"][key]
+        data = self.config.data
+        read = [Path(data.dump) / "config.json", Path(data.stats)]
+        read += [Path(d) / "utt2labels" for d in (data.train, data.valid) if d]
+        return digest(plain, *(path.read_bytes() for path in read))
+
+    def trained(self) -> bool:
+        """Whether training is done with just these settings and inputs."""
+        done = self.directory / "train.json"
+        return done.is_file() and read_json(done)["fingerprint"] == self.fingerprint()
+
+    def train(self, device: torch.device) -> None:
+        """Train from where the run stands; a run of other settings is moved aside.
+
+        Raises:
+            MissingInput, UserError, Preempted: see `Trainer.fit`.
+        """
+        self.need_inputs()
+        fingerprint = self.fingerprint()
+        if self.trained():
+            log.info("%s: fresh, nothing to do", self.directory)
+            return
+        ranks = Ranks()
+        config = self.config
+        if config.train.threads:
+            torch.set_num_threads(config.train.threads)
+        trainer = self._trainer(fingerprint, device, ranks)
+        if ranks.first:
+            self._claim(fingerprint)
+            _log_to(self.directory / "train.log")
+            model = trainer.model
+            log.info(
+                "%s: %d parameters, %d clips, seed %d, %s",
+                *(config.model["name"], sum(p.numel() for p in model.parameters())),
+                *(len(trainer.clips), config.seed, device),
+            )
+        ranks.wait()
+        state = trainer.fit()
+        if ranks.first:
+            last = state.history[-1]
+            write_json(
+                self.directory / "train.json",
+                {
+                    "fingerprint": fingerprint,
+                    "selection": config.train.selection,
+                    "epochs": state.epoch,
+                    "steps": state.total_steps,
+                    "best_epoch": state.best_epoch + 1 if state.best_epoch >= 0 else None,
+                    "seconds": round(state.seconds, 1),
+                    "clips_per_second": round(last["clips_per_second"], 1),
+                    "weights": hashlib.sha256(self.weights.read_bytes()).hexdigest()[:16],
+                    "history": state.history,
+                },
+            )
+        ranks.wait()
+
+    def inferred(self) -> bool:
+        """Whether the scores are those of the present weights and test part."""
+        done = self.directory / "scores" / "test.json"
+        return done.is_file() and read_json(done)["inputs"] == self._scored_inputs()
+
+    def infer(self, device: torch.device) -> None:
+        """Score the test part: scores/test.ark,scp (posteriors) and scores/test.json, last.
+
+        Raises:
+            MissingInput: not trained, or an earlier stage is missing.
+        """
+        self.need_inputs("infer")
+        if not self.trained():
+            raise MissingInput(
+                f"stage infer needs {self.directory}/train.json of these settings: run --stage train"
+            )
+        if self.inferred():
+            log.info("%s: scores are fresh", self.directory)
+            return
+        config, scores = self.config, self.directory / "scores"
+        if config.train.threads:
+            torch.set_num_threads(config.train.threads)
+        model = build(MODELS, config.model, "model")
+        load_weights(self.weights, model)
+        if config.train.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        clips = self.clips(config.data.test, device)
+        multi_label = LOSSES[config.loss["name"]].multi_label  # type: ignore[attr-defined]
+        found = posteriors(model.to(device), clips, multi_label, config.train.precision).numpy()
+        with ArkWriter(scores / "test.ark", scores / "test.scp") as writer:
+            for utt, row in zip(clips.utterances, found, strict=True):
+                writer.write(utt, row)
+        write_json(
+            scores / "test.json",
+            {
+                "inputs": self._scored_inputs(),
+                "scored": config.data.test,
+                "parameters": sum(p.numel() for p in model.parameters()),
+                "bytes": self.weights.stat().st_size,
+            },
+        )
+        log.info("%s: scored %d clips of %s", self.directory, len(clips), config.data.test)
+
+    def _scored_inputs(self) -> str:
+        data = self.config.data
+        read = [Path(data.dump) / "config.json", Path(data.test) / "utt2labels", Path(data.stats)]
+        weights = read_json(self.directory / "train.json")["weights"]
+        return digest(weights, *(path.read_bytes() for path in read))
+
+    def clips(self, directory: str, device: torch.device) -> ClipSet:
+        """The clips of a data directory, normalised by the training part's statistics."""
+        data = self.config.data
+        dump = FeatureDump(data.dump)
+        check_dump(dump, self.config.features, self.config.audio)
+        normalize = Normalize.load(data.stats)
+        clips = ClipSet(
+            DataDir.load(directory),
+            dump,
+            normalize,
+            device,
+            data.in_memory,
+            self.config.train.workers,
+        )
+        model = self.config.model
+        for key, found in (("num_classes", len(clips.labels)), ("in_channels", dump.channels)):
+            if model.get(key, found) != found:
+                raise UserError(
+                    f"model.{key} is {model[key]}, but {directory} with {data.dump} has {found}: "
+                    f"set --model.{key} {found}"
+                )
+        return clips
+
+    def _trainer(self, fingerprint: str, device: torch.device, ranks: Ranks) -> Trainer:
+        config = self.config
+        monitor = _monitored(config)
+        torch.manual_seed(seeds.derive(config.seed, seeds.WEIGHTS))
+        model: nn.Module = build(MODELS, config.model, "model").to(device)
+        if config.train.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        return Trainer(
+            config.train,
+            config.seed,
+            fingerprint,
+            model,
+            build(LOSSES, config.loss, "loss"),
+            build(SCHEDULES, config.train.schedule, "train.schedule"),
+            build(AUGMENTATIONS, config.augment, "augment"),
+            self.clips(config.data.train, device),
+            self.clips(monitor, device) if monitor else None,
+            self.directory,
+            ranks,
+        )
+
+    def _claim(self, fingerprint: str) -> None:
+        """Make the directory this configuration's; what another one left is moved aside."""
+        marker = self.directory / "config.yaml"
+        text = f"# fingerprint {fingerprint}\n" + write_yaml(self.config.resolved())
+        if marker.is_file() and marker.read_text().splitlines()[0] != text.splitlines()[0]:
+            aside = self.directory.with_name(
+                f"{self.directory.name}.stale-{time.strftime('%Y%m%d-%H%M%S')}"
+            )
+            self.directory.rename(aside)
+            print(f"{self.directory}: stale (settings or inputs changed), moved to {aside.name}")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_text(marker, text)
+        write_json(self.directory / "env.json", environment())
+
+
+def _monitored(config: Experiment) -> str | None:
+    """The data directory to score after each epoch."""
+    if config.train.selection == "best_valid" and not config.data.valid:
+        raise UserError("train.selection best_valid needs data.valid: give --valid")
+    return config.data.test if config.train.selection == "best_test" else config.data.valid
+
+
+def environment() -> dict[str, Any]:
+    """What ran, where: git revision, versions, device."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return {
+        "revision": revision(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "command": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def revision() -> str:
+    """Git revision of this code, `+` when files differ from it, or `unknown`."""
+    where = Path(__file__).resolve().parent
+    try:
+        git = ["git", "-C", str(where), "describe", "--always", "--dirty=+", "--abbrev=12"]
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
+    return platform.machine()
+
+
+def _log_to(path: Path) -> None:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logging.getLogger("espnet_like").addHandler(handler)

@@ -1,0 +1,302 @@
+"""One trainer for all systems.
+
+A run killed at any step and started again ends with the same weights, bit for bit (CPU, same
+number of threads and ranks): every random number comes from (seed, epoch, step, rank).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+from espnet_like.augment.base import Augmentation, Progress
+from espnet_like.config import Train
+from espnet_like.errors import UserError
+from espnet_like.scoring.metrics import accuracy
+from espnet_like.training import seeds
+from espnet_like.training.averaging import WeightAverage, renew_batch_norm
+from espnet_like.training.batches import Batch, ClipSet
+from espnet_like.training.checkpoint import State, load, save, save_weights
+from espnet_like.training.evaluation import autocast, posteriors
+from espnet_like.training.ranks import Ranks
+from espnet_like.training.schedules import Schedule
+
+PREEMPTED = 75  # exit code: saved, start me again
+NAN_CHECK_STEPS = {"cpu": 1, "cuda": 50}  # reading a loss off a GPU makes it wait
+
+log = logging.getLogger(__name__)
+
+
+class Preempted(Exception):
+    """SIGTERM came and the run is saved."""
+
+
+class Trainer:
+    """Trains `model` on `clips` and leaves the chosen weights in `directory`.
+
+    Args:
+        settings: the `train` part of the configuration.
+        seed: of everything random.
+        fingerprint: identifies the configuration in checkpoints.
+        model: on its device; called as `model(features, lengths=, tap=)`.
+        criterion: logits and targets -> losses (B,).
+        schedule: epoch -> factor of the learning rate.
+        augmentation: draws one plan a batch.
+        clips: the training part.
+        monitor: scored after each epoch, if given.
+        directory: of the run.
+        ranks: processes that train together.
+    """
+
+    def __init__(
+        self,
+        settings: Train,
+        seed: int,
+        fingerprint: str,
+        model: nn.Module,
+        criterion: nn.Module,
+        schedule: Schedule,
+        augmentation: Augmentation,
+        clips: ClipSet,
+        monitor: ClipSet | None,
+        directory: Path,
+        ranks: Ranks,
+    ) -> None:
+        self.settings, self.seed, self.fingerprint = settings, seed, fingerprint
+        self.model, self.criterion = model, criterion
+        self.schedule, self.augmentation = schedule, augmentation
+        self.clips, self.monitor = clips, monitor
+        self.checkpoints = directory / "checkpoints"
+        self.directory, self.ranks = directory, ranks
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer.name]
+        options = {k: v for k, v in asdict(settings.optimizer).items() if k != "name"}
+        self.optimizer = kind(model.parameters(), **options, fused=True)
+        self.average = WeightAverage(model, settings.average) if settings.average else None
+        self.state = State()
+        self.stop = False
+        self._losses: list[torch.Tensor] = []
+        self._saved_at = time.monotonic()
+        self._first_epoch_here = 0
+        self._callable = ranks.wrap(torch.compile(model) if settings.compile else model)
+
+    def fit(self) -> State:
+        """Train to the end, from the last checkpoint if there is one.
+
+        Raises:
+            Preempted: after SIGTERM, with everything saved.
+            UserError: the loss is not finite; names epoch and step.
+        """
+        if self._last.exists():
+            self.state = load(self._last, self.fingerprint, self._parts())
+            log.info("resume at epoch %d step %d", self.state.epoch + 1, self.state.step)
+        self._first_epoch_here = self.state.epoch
+        handler = signal.signal(signal.SIGTERM, self._on_sigterm)
+        try:
+            with self._events() as events:
+                while not self._done():
+                    self._epoch(events)
+            self._save()
+            self._finish()
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        return self.state
+
+    @property
+    def _last(self) -> Path:
+        return self.checkpoints / "last.pt"
+
+    def _parts(self) -> dict[str, Any]:
+        parts = {"model": self.model, "optimizer": self.optimizer}
+        return {**parts, "average": self.average} if self.average else parts
+
+    def _done(self) -> bool:
+        limit = self.settings.iterations
+        return self.state.epoch >= self.settings.epochs or (
+            limit is not None and self.state.total_steps >= limit
+        )
+
+    def _epoch(self, events: SummaryWriter | None) -> None:
+        state, settings = self.state, self.settings
+        if state.step == 0:
+            state.sums = dict.fromkeys(("loss", "correct", "clips", "seconds", "waited"), 0.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.optimizer.lr * self.schedule(state.epoch)
+        self.model.train()
+        began = time.perf_counter()
+        asked = began
+        positions = self._positions()
+        for batch in self.clips.batches(positions[state.step :]):
+            state.sums["waited"] += time.perf_counter() - asked
+            self._step(batch)
+            state.step += 1
+            state.total_steps += 1
+            if len(self._losses) >= NAN_CHECK_STEPS.get(self.clips.device.type, 1):
+                self._collect_losses()
+            asked = time.perf_counter()
+            due = settings.checkpoint_steps and state.total_steps % settings.checkpoint_steps == 0
+            if due or self.ranks.any(self.stop):
+                self._collect_losses()
+                state.sums["seconds"] += time.perf_counter() - began
+                began = time.perf_counter()
+                self._save()
+                if self.ranks.any(self.stop):
+                    raise Preempted
+            if settings.iterations is not None and state.total_steps >= settings.iterations:
+                break
+        self._collect_losses()
+        state.sums["seconds"] += time.perf_counter() - began
+        self._end_epoch(events)
+
+    def _positions(self) -> list[list[int]]:
+        """This rank's batches of the epoch: one permutation, cut, shared out clip by clip."""
+        order = torch.randperm(
+            len(self.clips), generator=seeds.generator(self.seed, seeds.ORDER, self.state.epoch)
+        ).tolist()
+        size = self.settings.batch_size
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        short = size if self.settings.drop_last else self.ranks.size
+        batches = [b for b in batches if len(b) >= short]
+        if not batches:
+            raise UserError(
+                f"train.batch_size: {size} clips a batch, but the training part has {len(order)}"
+            )
+        return [self.ranks.share(b) for b in batches]
+
+    def _step(self, batch: Batch) -> None:
+        where = (self.state.epoch, self.state.step, self.ranks.rank)
+        torch.manual_seed(seeds.derive(self.seed, seeds.MODEL, *where))
+        plan = self.augmentation.draw(
+            batch.features,
+            batch.targets,
+            batch.lengths,
+            seeds.generator(self.seed, seeds.PLAN, *where),
+            Progress(self.state.epoch, self.settings.epochs),
+            self.model,
+        )
+        features = batch.features
+        if self.settings.channels_last:
+            features = features.contiguous(memory_format=torch.channels_last)
+        with autocast(self.clips.device, self.settings.precision):
+            logits = self._callable(features, lengths=batch.lengths, tap=plan)
+        losses = self.criterion(logits.float(), plan.targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.mean().backward()
+        if self.settings.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        self.optimizer.step()
+        with torch.no_grad():
+            correct = (logits.argmax(1) == plan.targets.argmax(1)).sum()
+            self._losses.append(torch.stack([losses.sum(), correct, correct * 0 + len(losses)]))
+
+    def _collect_losses(self) -> None:
+        """Add the pending steps to the epoch's sums; stop at the first loss that is not finite."""
+        if not self._losses:
+            return
+        first = self.state.step - len(self._losses)
+        rows = torch.stack(self._losses).tolist()
+        self._losses.clear()
+        for offset, (loss, correct, clips) in enumerate(rows):
+            if not math.isfinite(loss):
+                raise UserError(
+                    f"{self.directory}: loss is {loss} at epoch {self.state.epoch + 1} step "
+                    f"{first + offset + 1}; {self._last} holds the last good state: lower "
+                    "train.optimizer.lr or set train.clip_norm",
+                    code=1,
+                )
+            self.state.sums["loss"] += loss
+            self.state.sums["correct"] += correct
+            self.state.sums["clips"] += clips
+
+    def _end_epoch(self, events: SummaryWriter | None) -> None:
+        state = self.state
+        sums = self.ranks.total(state.sums)
+        if self.average:
+            self.average.after_epoch(state.epoch, self.model)
+        row = {
+            "epoch": state.epoch + 1,
+            "loss": sums["loss"] / sums["clips"],
+            "accuracy": sums["correct"] / sums["clips"],
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "clips_per_second": sums["clips"] / max(state.sums["seconds"], 1e-9),
+            "waiting": state.sums["waited"] / max(state.sums["seconds"], 1e-9),
+        }
+        if self.monitor is not None and self.ranks.first:
+            settings = (self.criterion.multi_label, self.settings.precision)
+            found = posteriors(self.model, self.monitor, *settings)  # type: ignore[arg-type]
+            row["monitor_accuracy"] = accuracy(found, self.monitor.targets)
+            if row["monitor_accuracy"] > state.best_metric:
+                state.best_metric, state.best_epoch = row["monitor_accuracy"], state.epoch
+                save_weights(self.checkpoints / "best.safetensors", self.model.state_dict())
+        state.seconds += state.sums["seconds"]
+        state.history.append(row)
+        state.epoch, state.step = state.epoch + 1, 0
+        self._report(row, events)
+        if time.monotonic() - self._saved_at >= self.settings.checkpoint_seconds:
+            self._save()
+
+    def _report(self, row: dict[str, float], events: SummaryWriter | None) -> None:
+        done, total = self.state.epoch, self.settings.epochs
+        left = (total - done) * self.state.seconds / done
+        monitor = f" monitor {row['monitor_accuracy']:.2%}" if "monitor_accuracy" in row else ""
+        log.info(
+            "epoch %d/%d loss %.4f accuracy %.2f%%%s lr %.2e, %.1f clips/s, waiting %.1f%%, "
+            "left %s",
+            *(done, total, row["loss"], 100 * row["accuracy"], monitor, row["lr"]),
+            *(row["clips_per_second"], 100 * row["waiting"]),
+            time.strftime("%H:%M:%S", time.gmtime(left)),
+        )
+        if events:
+            for name, value in row.items():
+                events.add_scalar(f"train/{name}", value, done)
+
+    def _finish(self) -> None:
+        """Write the weights that the selection rule names."""
+        if not self.ranks.first:
+            return
+        state, target = self.state, self.checkpoints / "final.safetensors"
+        if self.settings.selection != "last":
+            best = self.checkpoints / "best.safetensors"
+            with_best = safetensors_of(best)
+            save_weights(target, with_best, epoch=str(state.best_epoch + 1))
+        elif self.average and self.average.count:
+            averaged = self.average.averaged.module
+            with autocast(self.clips.device, self.settings.precision):
+                renew_batch_norm(averaged, self._all_batches())
+            save_weights(target, averaged.state_dict(), epoch=f"mean of {self.average.count}")
+        else:
+            save_weights(target, self.model.state_dict(), epoch=str(state.epoch))
+
+    def _all_batches(self) -> Iterator[Batch]:
+        return self.clips.batches(self.clips.in_order(self.settings.batch_size))
+
+    def _save(self) -> None:
+        if self.ranks.first:
+            save(self._last, self.fingerprint, self.state, self._parts())
+        self._saved_at = time.monotonic()
+
+    def _events(self) -> Any:
+        from contextlib import nullcontext
+
+        if not self.ranks.first:
+            return nullcontext()
+        return SummaryWriter(str(self.directory / "events"), purge_step=self.state.epoch + 1)
+
+    def _on_sigterm(self, *_: Any) -> None:
+        self.stop = True
+
+
+def safetensors_of(path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a safetensors file."""
+    import safetensors.torch
+
+    return safetensors.torch.load_file(path)

@@ -1,0 +1,114 @@
+"""Layered YAML, overrides and what is refused, with which words."""
+
+from __future__ import annotations
+
+import pytest
+
+from espnet_like.config import (
+    Experiment,
+    experiment,
+    load_layers,
+    merge,
+    parse_overrides,
+    read_yaml,
+    write_yaml,
+)
+from espnet_like.errors import UserError
+
+MODEL = {"name": "cp_resnet", "base_width": 8}
+
+
+def test_later_layers_win_key_by_key():
+    base = {"train": {"epochs": 3, "optimizer": {"lr": 1.0}}, "seed": 1}
+    layered = merge(base, {"train": {"optimizer": {"eps": 2.0}}, "seed": 2})
+    assert layered == {"train": {"epochs": 3, "optimizer": {"lr": 1.0, "eps": 2.0}}, "seed": 2}
+    assert base["seed"] == 1 and "eps" not in base["train"]["optimizer"]
+
+
+def test_another_component_replaces_the_whole():
+    old = {"augment": {"name": "mixup", "alpha": 0.2}}
+    assert merge(old, {"augment": {"name": "none"}}) == {"augment": {"name": "none"}}
+    assert merge(old, {"augment": {"name": "mixup"}}) == old
+    assert merge(old, {"augment": {"alpha": 1.0}})["augment"]["alpha"] == 1.0
+
+
+def test_overrides_are_yaml_values():
+    tokens = ["--model.rho", "5", "--train.optimizer.lr=3e-4", "--augment.layers", "[0, 2]"]
+    assert parse_overrides(tokens) == {
+        "model": {"rho": 5},
+        "train": {"optimizer": {"lr": 3e-4}},
+        "augment": {"layers": [0, 2]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (["--modl.rho", "5"], "did you mean --model"),
+        (["--frobnicate"], "keys start with"),
+        (["--model.rho"], "needs a value"),
+        (["model.rho", "5"], "unknown option"),
+    ],
+)
+def test_an_override_that_matches_nothing_is_refused(tokens, words):
+    with pytest.raises(UserError, match=words):
+        parse_overrides(tokens)
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ({"trian": {}}, "did you mean train"),
+        ({"train": {"epoch": 3}}, "train.epoch: unknown key; did you mean epochs"),
+        ({"train": {"optimizer": {"learning": 1}}}, "train.optimizer.learning"),
+        ({"train": {"average": {"begin": 1}}}, "train.average.begin"),
+        ({"train": {"epochs": "many"}}, "train.epochs"),
+        ({"train": {"epochs": 0}}, "train.epochs must be at least 1"),
+        ({"train": {"precision": "fp8"}}, "train.precision"),
+        ({"train": {"schedule": {"name": "cosin"}}}, "specaugment_pp"),
+        ({"train": {"schedule": {"name": "cpjku", "hld": 3}}}, "train.schedule.hld"),
+        ({"model": {"name": "resnet"}}, "cp_resnet"),
+        ({"model": {**MODEL, "rhoo": 1}}, "model.rhoo: unknown key"),
+        ({"model": {**MODEL, "rho": "x"}}, "rho"),
+        ({"augment": {"name": "mixup", "preset": "timm"}}, "augment.preset"),
+        ({"loss": {"name": "focal"}}, "cross_entropy"),
+    ],
+)
+def test_bad_settings_are_named(layers, words):
+    with pytest.raises(UserError, match=words):
+        experiment(layers)
+
+
+def test_resolved_configuration_reads_back_the_same(tmp_path):
+    config = experiment({"model": MODEL, "train": {"average": {"start": 2}}, "seed": 7})
+    path = tmp_path / "config.yaml"
+    path.write_text(write_yaml(config.resolved()))
+    again = experiment(load_layers([path]))
+    assert again == config
+    assert again.model["rho"] == 7 and again.train.average.every == 3  # defaults are written out
+
+
+def test_yaml_errors_name_file_and_line(tmp_path):
+    path = tmp_path / "bad.yaml"
+    path.write_text("train:\n  epochs: 3\n  epochs: 4\n")
+    with pytest.raises(UserError, match=r"bad.yaml:3: key 'epochs' stands twice"):
+        read_yaml(path)
+    path.write_text("train: {epochs: 3\n")
+    with pytest.raises(UserError, match=r"bad.yaml:\d"):
+        read_yaml(path)
+    path.write_text("- a\n")
+    with pytest.raises(UserError, match="expected keys and values"):
+        read_yaml(path)
+    with pytest.raises(UserError, match="has bad.yaml"):
+        read_yaml(tmp_path / "good.yaml")
+
+
+def test_exponents_without_a_point_are_numbers(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("a: 1e-4\nb: 3E5\nc: 1.5e-3\nd: 1e\n")
+    assert read_yaml(path) == {"a": 1e-4, "b": 3e5, "c": 1.5e-3, "d": "1e"}
+
+
+def test_defaults_are_the_papers():
+    train = Experiment().train
+    assert (train.epochs, train.optimizer.lr, train.optimizer.betas) == (350, 1e-4, (0.9, 0.999))

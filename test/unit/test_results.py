@@ -1,0 +1,168 @@
+"""Tables, results.csv and RESULTS.md."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+from espnet_like.errors import MissingInput, UserError
+from espnet_like.scoring.report import render, standard_error
+from espnet_like.scoring.results import Result, merge_results, read_csv, write_csv
+from espnet_like.scoring.tables import Place, Row, Table, plan, read_table
+
+CONF = {
+    "features.yaml": "features: {name: cpjku}\n",
+    "train.yaml": "train: {epochs: 2}\n",
+    "model/small.yaml": "model: {name: cp_resnet, base_width: 8}\n",
+    "augment/none.yaml": "augment: {name: none}\n",
+    "augment/mm.yaml": "augment: {name: specaugment_pp}\n",
+    "tables/t.yaml": """
+title: A table
+corpus: c
+model: small
+seeds: [0, 1]
+baseline: plain
+rows:
+  - {name: plain, augment: none, published: 50.0, published_std: 1.0, published_runs: 3, source: P}
+  - {name: masked, augment: mm, overrides: {augment.layers: [0, 2]}, seeds: [0]}
+""",
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    for name, text in CONF.items():
+        path = tmp_path / "conf" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return Place(tmp_path / "conf", Path("data/c"), Path("dump/c"), Path("exp"), "c", (1, 2))
+
+
+def result(row="plain", runs=None, config="abc", **rest) -> Result:
+    runs = runs if runs is not None else {(0, 1): 0.5, (0, 2): 0.7, (1, 1): 0.6, (1, 2): 0.9}
+    fields = dict(parameters=10, bytes=40, device="cpu", revision="r1", config=config) | rest
+    return Result(
+        "t", row, "c", "small", "none", "last", "accuracy", runs,
+        dict.fromkeys(runs, 3.0), {1: 100, 2: 100}, **fields,
+    )  # fmt: skip
+
+
+def test_a_table_becomes_rows_times_folds_times_seeds(place):
+    table = read_table(place.conf / "tables" / "t.yaml")
+    runs = list(plan(place, table))
+    assert [(r.row, r.seed, r.fold) for r in runs] == [
+        ("plain", 0, 1), ("plain", 0, 2), ("masked", 0, 1), ("masked", 0, 2),
+        ("plain", 1, 1), ("plain", 1, 2),
+    ]  # fmt: skip
+    masked = runs[2]
+    assert masked.config.augment["layers"] == (0, 2) or masked.config.augment["layers"] == [0, 2]
+    assert masked.directory == Path("exp/small_mm_c_train_layers=0-2/fold1/seed0")
+    assert masked.config.data.train == "data/c/fold1/train"
+    assert len({r.directory for r in runs}) == len(runs)
+
+
+def test_overrides_reach_every_row_and_its_directory(place):
+    table = read_table(place.conf / "tables" / "t.yaml")
+    runs = list(plan(place, table, ["--train.epochs", "1"], seeds=[5]))
+    assert {r.config.train.epochs for r in runs} == {1}
+    assert {r.seed for r in runs} == {5}
+    assert all("epochs=1" in str(r.directory) for r in runs)
+
+
+def test_a_fold_of_the_training_part_can_choose(place):
+    table = read_table(place.conf / "tables" / "t.yaml")
+    config = next(plan(place._replace(valid=True), table)).config
+    assert config.train.selection == "best_valid"
+    assert config.data.train.endswith("fold1/train_valid")
+    assert config.data.valid.endswith("fold1/valid")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("rows:", "row:"), "did you mean rows"),
+        (("name: masked", "name: plain"), "two rows are called"),
+        (("baseline: plain", "baseline: x"), "none of the rows"),
+        (("augment: mm", "augment: mn"), "augment/mn.yaml: no such configuration"),
+        (("augment.layers", "augment.lyers"), "row 'masked': augment.lyers"),
+    ],
+)
+def test_a_wrong_table_is_refused_before_any_run(place, change, words):
+    path = place.conf / "tables" / "t.yaml"
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(UserError, match=words):
+        list(plan(place, read_table(path)))
+
+
+def test_an_unknown_table_lists_those_there_are(place):
+    with pytest.raises(MissingInput, match="there are: t"):
+        read_table(place.conf / "tables" / "u.yaml")
+
+
+def test_means_over_folds_then_seeds():
+    r = result()
+    assert r.seed_means() == pytest.approx([0.6, 0.75])
+    assert r.mean == pytest.approx(0.675)
+    assert r.std == pytest.approx(statistics.stdev([0.6, 0.75]))
+    assert r.fold_means() == pytest.approx({1: 0.55, 2: 0.8})
+
+
+def test_an_incomplete_seed_does_not_count():
+    r = result(runs={(0, 1): 0.5, (0, 2): 0.7, (1, 1): 0.9})
+    assert r.seed_means() == pytest.approx([0.6])
+    assert r.std is None
+
+
+def test_csv_reads_back_the_same(tmp_path):
+    rows = [result(), result("masked", {(0, 1): 0.123456})]
+    write_csv(tmp_path / "results.csv", rows)
+    assert read_csv(tmp_path / "results.csv") == rows
+    assert read_csv(tmp_path / "none.csv") == []
+    text = (tmp_path / "results.csv").read_text().replace("0:1=0.5", "0:1=half")
+    (tmp_path / "results.csv").write_text(text)
+    with pytest.raises(UserError, match=r"results.csv:2"):
+        read_csv(tmp_path / "results.csv")
+
+
+def test_runs_of_one_configuration_add_up():
+    old = result(runs={(0, 1): 0.5, (0, 2): 0.7})
+    new = result(runs={(1, 1): 0.6, (1, 2): 0.9}, revision="r2", device="gpu")
+    (merged,) = merge_results([old], [new])
+    assert merged.runs == {**old.runs, **new.runs}
+    assert (merged.revision, merged.device) == ("r1; r2", "cpu; gpu")
+
+
+def test_another_configuration_replaces():
+    (merged,) = merge_results([result()], [result(runs={(0, 1): 0.1}, config="xyz")])
+    assert merged.runs == {(0, 1): 0.1}
+
+
+def test_the_page_compares_and_says_what_was_not_run(place):
+    table = read_table(place.conf / "tables" / "t.yaml")
+    page = render("Corpus", {"t": table}, [result()])
+    (plain,) = [line for line in page.splitlines() if line.startswith("| plain")]
+    assert "67.50 ± 10.61" in plain and "55.0 80.0" in plain
+    assert "50.0 ± 1.0 | +17.50" in plain
+    assert "| masked | not run |" in page
+    # 17.5 points against 2 * sqrt((10.61 / sqrt 2)^2 + (1 / sqrt 3)^2) = 15.05
+    assert plain.split("+17.50 |")[1].startswith(" yes")
+
+
+def test_noise_of_a_single_run_is_binomial():
+    r = result(runs={(0, 1): 0.5, (0, 2): 0.7})
+    assert standard_error(r) == pytest.approx((0.6 * 0.4 / 200) ** 0.5)
+
+
+def test_rows_of_no_table_are_shown_too(place):
+    table = read_table(place.conf / "tables" / "t.yaml")
+    page = render("Corpus", {"t": table}, [result("mine") for _ in range(1)][:0] + [
+        Result("", "my run", "c", "small", "none", "last", "accuracy", {(0, 1): 0.4},
+               {(0, 1): 1.0}, {1: 10}, 10, 40, "cpu", "r", "x")])
+    assert "## Other runs" in page and "| my run | 40.00 |" in page
+
+
+def test_one_row_lists_its_table():
+    table = Table("T", "m", (Row("a", "none"), Row("b", "none", seeds=(3,))), "c", seeds=(1, 2))
+    assert [table.seeds_of(row) for row in table.rows] == [(1, 2), (3,)]
