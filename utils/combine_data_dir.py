@@ -12,7 +12,7 @@ from espnet_like.errors import run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("out", help="data directory to write")
     parser.add_argument("dirs", nargs="+", help="data directories to join")
     parser.add_argument("--labels", type=names, help="a,b: class order of the result")

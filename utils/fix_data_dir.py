@@ -15,7 +15,7 @@ from espnet_like.errors import run
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("dir", help="data directory")
     parser.add_argument("--no-labels", action="store_true", help="the set has no labels")
     args = parser.parse_args()

@@ -12,7 +12,7 @@ from espnet_like.errors import run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("dir", help="data directory")
     parser.add_argument("n", type=int, help="number of parts")
     parser.add_argument("--by-group", action="store_true", help="keep groups whole")

@@ -15,7 +15,7 @@ from espnet_like.errors import run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("dir", help="data directory to read")
     parser.add_argument("out", help="data directory to write")
     parser.add_argument("--list", type=Path, help="file whose lines start with an utterance")

@@ -12,7 +12,7 @@ from espnet_like.errors import run
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("dir", help="data directory")
     parser.add_argument("--audio", action="store_true", help="decode every recording")
     parser.add_argument(

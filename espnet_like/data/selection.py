@@ -21,7 +21,7 @@ def select(
     per_label: bool = False,
     seed: int = 0,
 ) -> DataDir:
-    """Apply the filters `ids`, `labels` and `groups`, then take `first` or draw `number`.
+    """Apply the filters `ids`, `groups` and `labels`, then take `first` or draw `number`.
 
     Args:
         data: the set.
@@ -39,15 +39,15 @@ def select(
     """
     if ids is not None:
         data = data.subset(ids)
+    if groups is not None:
+        _refuse_unknown("group", groups, set(data.groups.values()))
+        data = data.subset(utt for utt, group in data.groups.items() if group in groups)
     if labels is not None:
         _refuse_unknown("label", labels, data.labels)
         tags = {u: tuple(t for t in data.tags[u] if t in labels) for u in data.utterances}
         kept = {utt: left for utt, left in tags.items() if left}
         names = tuple(label for label in data.labels if label in labels)
         data = replace(replace(data, tags=kept).subset(kept), labels=names)
-    if groups is not None:
-        _refuse_unknown("group", groups, set(data.groups.values()))
-        data = data.subset(utt for utt, group in data.groups.items() if group in groups)
     if first is not None:
         data = data.subset(_enough(data.utterances, first, "utterances")[:first])
     if number is not None:
