@@ -1,0 +1,65 @@
+"""Stage feats: features of a data directory, as archives; job by job, then `--merge`."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from espnet_like.config import Audio, check, load_layers
+from espnet_like.data.directory import DataDir
+from espnet_like.errors import UserError, run
+from espnet_like.features.dump import Settings
+from espnet_like.features.make_dump import dump_part, merge_parts
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What conf/features.yaml holds."""
+
+    features: dict[str, Any]
+    audio: Audio = field(default_factory=Audio)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="dump_feats",
+        description=__doc__,
+        allow_abbrev=False,
+        epilog="Settings are overridden as --features.n_mels 128 or --audio.channels 2.",
+    )
+    parser.add_argument("--config", type=Path, action="append", required=True, help="YAML")
+    parser.add_argument("--data", type=Path, required=True, help="data directory")
+    parser.add_argument("--out", type=Path, required=True, help="dump directory")
+    parser.add_argument("--num-jobs", type=int, default=1)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--job", type=int, help="make this part, from 1")
+    what.add_argument("--merge", action="store_true", help="join the parts")
+    parser.add_argument("--compress", action="store_true", help="one byte a value, lossy")
+    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
+    parser.add_argument("--max-bad", type=int, default=0, help="bad files to leave out")
+    parser.add_argument("--batch-seconds", type=float, default=20.0, help="audio at once")
+    args, overrides = parser.parse_known_args(argv)
+    if args.compress and args.dtype != "float32":
+        raise UserError(f"--compress and --dtype {args.dtype}: choose one")
+    layers = load_layers(args.config, overrides)
+    if "features" not in layers:
+        raise UserError(f"{args.config[-1]}: no features: write features: {{name: cpjku}}")
+    schema: Schema = check(layers, Schema)
+    kind = "compressed" if args.compress else args.dtype
+    settings = Settings.resolve(
+        schema.features, schema.audio.channels, schema.audio.expect_rate, kind
+    )
+    data = DataDir.load(args.data)
+    if args.merge:
+        merge_parts(settings, data, args.out, args.num_jobs, args.max_bad)
+        return
+    torch.set_num_threads(1)  # jobs, not threads, fill the cores
+    dump_part(settings, data, args.out, args.job, args.num_jobs, args.max_bad, args.batch_seconds)
+
+
+if __name__ == "__main__":
+    run(main)
