@@ -191,9 +191,10 @@ class _Map:
     def __init__(self, path: str) -> None:
         with open(path, "rb") as file:
             empty = os.fstat(file.fileno()).st_size == 0
-            self._map = mmap.mmap(-1, 1) if empty else mmap.mmap(
-                file.fileno(), 0, access=mmap.ACCESS_READ
-            )
+            if empty:  # which cannot be mapped; every read of it fails below
+                self._map = mmap.mmap(-1, 1)
+            else:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._size = 0 if empty else len(self._map)
         self._read = 0
 
@@ -206,7 +207,7 @@ class _Map:
         value = kaldiio.matio.read_kaldi(cursor)
         if not isinstance(value, np.ndarray):
             raise ValueError("an audio file, not an array")
-        value = np.array(value)
+        value = np.array(value, order="C")
         self._read += cursor.tell() - offset
         if self._read > _RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)  # the pages stay in the system's cache
