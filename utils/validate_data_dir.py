@@ -24,9 +24,7 @@ def main() -> int:
     )
     parser.add_argument("--no-labels", action="store_true", help="the set has no labels")
     args = parser.parse_args()
-    found = problems(
-        args.dir, audio=args.audio, against=args.against, labels=not args.no_labels
-    )
+    found = problems(args.dir, audio=args.audio, against=args.against, labels=not args.no_labels)
     print("\n".join(found) if found else summary(args.dir))
     return 1 if found else 0
 

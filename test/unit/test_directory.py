@@ -204,9 +204,7 @@ def test_subset() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.lists(st.floats(0.1, 20), min_size=1, max_size=30), st.integers(1, 30), st.booleans()
-)
+@given(st.lists(st.floats(0.1, 20), min_size=1, max_size=30), st.integers(1, 30), st.booleans())
 def test_split(lengths: list[float], n: int, known: bool) -> None:
     utts = [f"u{i:02d}" for i in range(len(lengths))]
     data = DataDir(
@@ -271,9 +269,7 @@ def test_combine_labels() -> None:
 
 
 def test_combine_segments_with_recordings() -> None:
-    cut = DataDir(
-        wav={"rec": "r.wav"}, groups={"a": "g"}, segments={"a": Segment("rec", 1.0, 2.0)}
-    )
+    cut = DataDir(wav={"rec": "r.wav"}, groups={"a": "g"}, segments={"a": Segment("rec", 1.0, 2.0)})
     plain = DataDir(wav={"z": "z.wav"}, groups={"z": "g"})
     both = combine([cut, plain])
     assert both.audio("a") == ("r.wav", 1.0, 2.0)

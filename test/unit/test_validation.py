@@ -63,8 +63,12 @@ def test_sound(root: Path) -> None:
     [
         ("utt2spk", "a g1\nb g1\n", "b g1\na g1\n", ["utt2spk:2: 'a' after 'b'"]),
         ("utt2spk", "b g1\n", "b g1\nb g1\n", ["utt2spk:3: 'b' again, first in line 2"]),
-        ("utt2spk", "c g2\n", "c g2\nd g2\n", ["utt2spk:4: 'd' is not in wav.scp",
-                                              "spk2utt:2: group 'g2' does not list"]),
+        (
+            "utt2spk",
+            "c g2\n",
+            "c g2\nd g2\n",
+            ["utt2spk:4: 'd' is not in wav.scp", "spk2utt:2: group 'g2' does not list"],
+        ),
         ("utt2dur", "b 0.5\n", "", ["wav.scp:2: 'b' is not in utt2dur"]),
         ("utt2labels", "c cat\n", "", ["wav.scp:3: 'c' is not in utt2labels"]),
         ("utt2labels", "c cat", "c", ["utt2labels:3: 'c' has no label"]),
