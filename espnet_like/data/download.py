@@ -19,7 +19,7 @@ from tqdm import tqdm
 from espnet_like.errors import UserError
 from espnet_like.files import write_text
 
-BLOCK = 1 << 20
+BLOCK = 1 << 16  # what a break can lose
 TIMEOUT = (15.0, 60.0)  # seconds to connect, seconds without a byte
 HOPELESS = {400, 401, 403, 404, 405, 410, 451}  # answers that trying again does not change
 
