@@ -274,7 +274,7 @@ class Corpus:
             for city in CITIES[: self.cities]:
                 for place in range(self.locations):
                     for segment in range(self.segments):
-                        device = DEVICE_ORDER[(place + segment) % len(DEVICE_ORDER)]
+                        device = DEVICE_ORDER[(3 * place + segment) % len(DEVICE_ORDER)]
                         yield (
                             scene, city, 100 * index + place, segment, device,
                             place >= self.locations - self.held_out,

@@ -188,7 +188,7 @@ def test_no_network(tmp_path):
     with socket.socket() as closed:  # a port that nobody listens on
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/a.zip"
-        with pytest.raises(UserError, match="cannot be fetched.*check the network") as error:
+        with pytest.raises(UserError, match=r"cannot be fetched.*check the network") as error:
             fetch(url, tmp_path / "a.zip", attempts=2, wait=0)
     assert "\n" not in str(error.value) and left(tmp_path) == []
 
@@ -197,7 +197,7 @@ def test_no_space_is_said_before_anything_is_fetched(server, tmp_path, monkeypat
     url, _ = server
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match="1 MB needed .* 0 MB free"):
+    with pytest.raises(UserError, match=r"1 MB needed .* 0 MB free"):
         fetch(url, tmp_path / "a.zip")
     assert not (tmp_path / "a.zip").exists() and not (tmp_path / "a.zip.part").exists()
 
