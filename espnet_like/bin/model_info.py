@@ -50,7 +50,10 @@ def model_info(spec: dict[str, Any], input_shape: tuple[int, int, int] | None) -
     """
     with torch.device("meta"):  # shapes are enough
         model = build(MODELS, spec, "model")
-    shape = input_shape or (_in_channels(model), *PAPER_SHAPE)
+    channels = _in_channels(model)
+    shape = input_shape or (channels, *PAPER_SHAPE)
+    if shape[0] != channels:
+        raise UserError(f"input_shape {list(shape)}: model.in_channels is {channels}")
     try:
         facts = describe(model, shape)
     except RuntimeError as error:

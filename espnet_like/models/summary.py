@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -106,15 +107,13 @@ class _Window(nn.Module):
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            1, 1, conv.kernel_size, conv.stride, conv.padding, conv.dilation, bias=False,
-            dtype=torch.float64,
-        )  # fmt: skip
-        nn.init.constant_(self.conv.weight, 1 / self.conv.weight.numel())
+        kernel = torch.ones(1, 1, *conv.kernel_size, dtype=torch.float64)
+        self.register_buffer("kernel", kernel / kernel.numel())
+        self.place: Any = (conv.stride, conv.padding, conv.dilation)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.conv(x.mean(1, keepdim=True))
-        return y
+        kernel: Any = self.kernel
+        return functional.conv2d(x.mean(1, keepdim=True), kernel, None, *self.place)
 
 
 def _linearised(model: nn.Module) -> nn.Module:
