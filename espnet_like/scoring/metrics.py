@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 
 def accuracy(scores: ArrayLike, targets: ArrayLike) -> float:
     """Share of clips whose highest score is at the true class (micro average)."""
-    return float(np.mean(np.argmax(scores, 1) == np.argmax(targets, 1)))
+    return float(np.mean(np.asarray(scores).argmax(1) == np.asarray(targets).argmax(1)))
 
 
 def single_label(scores: ArrayLike, targets: ArrayLike, labels: tuple[str, ...]) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def single_label(scores: ArrayLike, targets: ArrayLike, labels: tuple[str, ...])
         `per_class` recall by label (None where the class does not occur) and `confusion`
         (rows true, columns predicted, in the order of `labels`).
     """
-    truth, found = np.argmax(targets, 1), np.argmax(scores, 1)
+    truth, found = np.asarray(targets).argmax(1), np.asarray(scores).argmax(1)
     counts: NDArray[np.int64] = confusion_matrix(truth, found, labels=range(len(labels)))
     totals = counts.sum(1)
     recalls = [float(c / n) if n else None for c, n in zip(counts.diagonal(), totals, strict=True)]

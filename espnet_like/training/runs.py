@@ -13,6 +13,8 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +104,14 @@ class Run:
         trainer = self._trainer(fingerprint, device, ranks)
         if ranks.first:
             self._claim(fingerprint)
-            _log_to(self.directory / "train.log")
-            model = trainer.model
+        ranks.wait()
+        with _logging_to(self.directory / "train.log") if ranks.first else nullcontext():
             log.info(
                 "%s: %d parameters, %d clips, seed %d, %s",
-                *(config.model["name"], sum(p.numel() for p in model.parameters())),
+                *(config.model["name"], sum(p.numel() for p in trainer.model.parameters())),
                 *(len(trainer.clips), config.seed, device),
             )
-        ranks.wait()
-        state = trainer.fit()
+            state = trainer.fit()
         if ranks.first:
             last = state.history[-1]
             write_json(
@@ -275,7 +276,16 @@ def _processor() -> str:
     return platform.machine()
 
 
-def _log_to(path: Path) -> None:
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """The package's log goes to `path` as well."""
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logging.getLogger("espnet_like").addHandler(handler)
+    logger = logging.getLogger("espnet_like")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
