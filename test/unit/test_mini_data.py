@@ -11,9 +11,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from espnet_like.data import scenes
+from espnet_like.data import scene_corpus
 from espnet_like.data.directory import DataDir
-from espnet_like.data.scenes import Corpus, write_corpus
+from espnet_like.data.scene_corpus import Corpus, write_corpus
 from espnet_like.errors import MissingInput, UserError
 
 LOCAL = Path(__file__).resolve().parents[2] / "egs" / "mini" / "local"
@@ -33,7 +33,7 @@ data = load("data")
 
 @pytest.fixture
 def db(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(scenes, "synthesize", lambda *a: np.zeros(8000, np.float32))
+    monkeypatch.setattr(scene_corpus, "synthesize", lambda *a: np.zeros(8000, np.float32))
     write_corpus(tmp_path / "db", TINY)
     return tmp_path / "db"
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_like.data import scenes, synthesis
-from espnet_like.data.scenes import DEVICES, SCENES, Corpus, synthesize, write_corpus
+from espnet_like.data import scene_corpus, synthesis
+from espnet_like.data.scene_corpus import Corpus, write_corpus
+from espnet_like.data.scenes import DEVICES, SCENES, synthesize
 from espnet_like.errors import UserError
 
 TINY = Corpus(cities=1, locations=2, held_out=1, segments=1, seconds=0.5, rate=16000)
@@ -114,7 +115,7 @@ def test_a_larger_corpus_shares_its_clips(corpus, tmp_path):
 
 def test_fresh_is_kept_and_other_settings_are_remade_whole(tmp_path, monkeypatch):
     root = tmp_path / "corpus"
-    monkeypatch.setattr(scenes, "synthesize", lambda *a: np.zeros(8000, np.float32))
+    monkeypatch.setattr(scene_corpus, "synthesize", lambda *a: np.zeros(8000, np.float32))
     assert write_corpus(root, TINY) and not write_corpus(root, TINY)
     other = Corpus(cities=2, locations=2, held_out=1, segments=1, seconds=0.5, rate=16000)
 
@@ -122,7 +123,7 @@ def test_fresh_is_kept_and_other_settings_are_remade_whole(tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(scenes, "synthesize", broken)
+        patch.setattr(scene_corpus, "synthesize", broken)
         write_corpus(root, other)
     assert not write_corpus(root, TINY)  # what was whole stays whole
     assert write_corpus(root, other) and len(rows(root / "meta.csv")) == 40

@@ -15,7 +15,8 @@ from pathlib import Path
 from espnet_like.data import audio
 from espnet_like.data.corpus import check_apart, expect, is_fresh, read_table, write_sets
 from espnet_like.data.directory import DataDir
-from espnet_like.data.scenes import DEMO, SCENES, Corpus
+from espnet_like.data.scene_corpus import DEMO, Corpus
+from espnet_like.data.scenes import SCENES
 from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.files import digest, read_json
 

@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_like.data.scenes import DEMO, Corpus, write_corpus
+from espnet_like.data.scene_corpus import DEMO, Corpus, write_corpus
 from espnet_like.errors import run
 
 
