@@ -194,7 +194,8 @@ install_torch() {
     say "torch $torch, CPU build"
     pip_install "torch==$torch+cpu" ||
       pip_install "torch==$torch+cpu" --extra-index-url https://download.pytorch.org/whl/cpu ||
-      fail_with_log "cannot install torch $torch+cpu"
+      fail_with_log "cannot install torch $torch+cpu; --cuda takes the large build instead, which" \
+        "works on a CPU too"
   else
     say "torch $torch, CUDA build (gigabytes; --cpu for the small one)"
     # Three =: this version and no local one, or a CPU build at hand would count as newer.

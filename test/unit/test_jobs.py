@@ -107,7 +107,7 @@ def test_python_lines_reach_the_log_at_once(tmp_path: Path) -> None:
     code = "import time; print('here'); time.sleep(60)"
     process = subprocess.Popen([*RUN, "a.log", sys.executable, "-c", code], cwd=tmp_path)
     try:
-        wait_for(lambda: "here\n" in read(tmp_path / "a.log"))
+        wait_for(lambda: "\nhere\n" in read(tmp_path / "a.log"))
     finally:
         process.terminate()
         assert process.wait(30) == 128 + signal.SIGTERM
@@ -284,7 +284,7 @@ time.sleep(60)
 """
     # The shell in between dies at once; its child is waited for all the same.
     process = start(tmp_path, "a.log", "sh", "-c", '"$@"; true', "x", sys.executable, "-c", save)
-    wait_for(lambda: "ready" in read(tmp_path / "a.log"))
+    wait_for(lambda: "\nready\n" in read(tmp_path / "a.log"))
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 128 + signal.SIGTERM
     assert "saved" in read(tmp_path / "a.log")
@@ -294,7 +294,7 @@ def test_a_second_signal_kills(tmp_path: Path) -> None:
     mark = f"1001.{os.getpid()}"
     script = f"trap '' TERM; echo ready; sleep {mark}; sleep {mark}"
     process = start(tmp_path, "a.log", "sh", "-c", script)
-    wait_for(lambda: "ready" in read(tmp_path / "a.log"))
+    wait_for(lambda: "\nready\n" in read(tmp_path / "a.log"))
     process.send_signal(signal.SIGINT)
     time.sleep(0.5)
     assert processes(mark) and process.poll() is None
