@@ -287,7 +287,7 @@ time.sleep(60)
     wait_for(lambda: "\nready\n" in read(tmp_path / "a.log"))
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 128 + signal.SIGTERM
-    assert "saved" in read(tmp_path / "a.log")
+    assert "\nsaved\n" in read(tmp_path / "a.log")
 
 
 def test_a_second_signal_kills(tmp_path: Path) -> None:
