@@ -90,7 +90,8 @@ def _write(
 
     ark, scp = out / f"feats.{job}.ark", out / f"feats.{job}.scp"
     old, aside = out / f"feats.{job}.json", out / f".feats.{job}.json.old"
-    aside.unlink(missing_ok=True)
+    if aside.exists():  # of a job that was killed
+        aside.unlink()
     before = _identity(ark), _identity(scp)
     waves = _waves(settings, part, refuse)
     try:
@@ -108,9 +109,11 @@ def _write(
                     frames.write(f"{utt} {len(array)}\n")
             if old.exists():  # from here on the archive may no longer be what the file says
                 os.replace(old, aside)
-    except BaseException:
+    except BaseException as error:
         if aside.exists() and (_identity(ark), _identity(scp)) == before:
             os.replace(aside, old)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = os.fspath(ark)  # a full disk does not say where it is
         raise
     aside.unlink(missing_ok=True)
     write_text(out / f"bad.{job}", "".join(f"{utt} {reason}\n" for utt, reason in bad.items()))

@@ -237,8 +237,10 @@ def test_a_failure_leaves_what_was_there(
         write(self, utt, array)
 
     monkeypatch.setattr(ArkWriter, "write", fail)
-    with pytest.raises(type(failure)):
+    with pytest.raises(type(failure)) as error:
         corpus.call("--job", 1, "--features.n_mels", 9)
+    if isinstance(error.value, OSError):
+        assert error.value.filename == f"{corpus.out}/feats.1.ark"
     assert corpus.contents() == before
     assert FeatureDump(corpus.out).bins == 12
 
