@@ -4,6 +4,8 @@
 #
 #   stage_download, stage_data   from the official files to data/<corpus>/{all,fold<k>/...}
 #   recipe_options               adjusts variables after the options are read (subset, demo)
+#   recipe_report                more figures, after stage report's own
+#   recipe_help                  lines for --help about options of its own
 #   stage_<name>                 any stage of its own, listed in stages
 #
 # Variables that a recipe sets: title, corpus, feats, model, augment, folds; see egs/README.md.
@@ -28,6 +30,7 @@ pick=all
 dry_run=false
 declare -F recipe_help >/dev/null || recipe_help() { :; }
 declare -F recipe_options >/dev/null || recipe_options() { :; }
+declare -F recipe_report >/dev/null || recipe_report() { :; }
 [[ -v stages ]] || stages=(download data feats stats train infer score report pack)
 
 help_message="$title
@@ -156,6 +159,7 @@ stage_report() {
   plan_ all
   do_ python -m espnet_like.bin.report --plan "$plans/all.jsonl" --table "$table" \
     --corpus "$title" --out "$results" --figures "exp/figures/$name"
+  recipe_report
 }
 
 stage_pack() {

@@ -8,16 +8,30 @@ corpus=mini
 db_root=db
 feats=cpjku
 model=cp_resnet
-augment=specaugment_pp_mm
 table=mini
-folds=1
+demo=false
+
+recipe_options() {
+  if $demo; then corpus=demo db_root=db/demo results=exp/demo table=demo; fi
+}
 
 stage_download() {
-  do_ python local/download.py --db-root "$db_root"
+  local options=(--db-root "$db_root")
+  if $demo; then options+=(--demo); fi
+  do_ python local/download.py "${options[@]}"
 }
 
 stage_data() {
-  do_ python local/data.py --db-root "$db_root" --out "data/$corpus"
+  local options=(--db-root "$db_root" --out "data/$corpus")
+  if $demo; then options+=(--demo); fi
+  do_ python local/data.py "${options[@]}"
+}
+
+recipe_report() { # Figure 1 of SpecAugment++
+  do_ python -m espnet_like.bin.plot_augment --data "data/$corpus/fold1/test" --dump "$dump" \
+    --stats "$dump/stats/fold1/train.json" --seed 4 --out "exp/figures/$name/figure1.png" \
+    --augment conf/augment/specaugment_pp_zm.yaml --augment conf/augment/specaugment_pp_mm.yaml \
+    --augment conf/augment/specaugment_pp_cm.yaml
 }
 
 . ../common/stages.sh

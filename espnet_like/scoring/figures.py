@@ -66,6 +66,37 @@ def confusion(counts: ArrayLike, labels: Sequence[str], title: str) -> Figure:
     return figure
 
 
+def spectrograms(panels: Mapping[str, Any], seconds: float) -> Figure:
+    """Normalised spectrograms (C, F, T), one above the other, first channel, one colour scale.
+
+    Args:
+        panels: caption -> array or tensor.
+        seconds: length of the time axis.
+    """
+    images = {caption: np.asarray(image)[0] for caption, image in panels.items()}
+    low, high = np.percentile(next(iter(images.values())), (1, 99))
+    figure, axes = plt.subplots(
+        len(images), 1, figsize=(7, 1.7 * len(images)), sharex=True, layout="constrained"
+    )
+    for plot, (caption, image) in zip(np.atleast_1d(axes), images.items(), strict=True):
+        drawn = plot.imshow(
+            image,
+            origin="lower",
+            aspect="auto",
+            extent=(0, seconds, 0, len(image)),
+            vmin=low,
+            vmax=high,
+            cmap="magma",
+            interpolation="nearest",
+        )
+        plot.set_title(caption, fontsize=8, loc="left")
+        plot.set_ylabel("mel bin", fontsize=8)
+        plot.tick_params(labelsize=7)
+    plot.set_xlabel("time (s)", fontsize=8)
+    figure.colorbar(drawn, ax=axes, label="standard deviations from the mean", shrink=0.6)
+    return figure
+
+
 def _curve(
     axes: Any,
     runs: Sequence[Sequence[Mapping[str, float]]],

@@ -1,0 +1,140 @@
+"""Every stage of every recipe on its demo corpus; what a user does wrong; stopping and going on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from test.recipes.conftest import ROOT, environment
+
+RECIPES = sorted(path.parent.name for path in (ROOT / "egs").glob("*/run.sh"))
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def done(request, recipe, tree):
+    """A recipe whose demo has run through all stages."""
+    name = request.param
+    recipe(name, "--demo", "--stop-stage", "pack", "--seeds", "0")
+    return tree / "egs" / name
+
+
+def made(recipe_dir: Path) -> dict[str, tuple[int, int]]:
+    """Every file that stages made, with its time and size; logs and plans are written each time."""
+    return {
+        str(path.relative_to(recipe_dir)): (path.stat().st_mtime_ns, path.stat().st_size)
+        for top in ("db", "data", "dump", "exp")
+        for path in (recipe_dir / top).rglob("*")
+        if path.is_file() and not {"log", "plans", "figures", "pack"} & set(path.parts)
+    }
+
+
+def test_demo_leaves_results_figures_and_a_model(done):
+    with open(done / "exp/demo/results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows and all(0 <= float(row["mean"]) <= 1 for row in rows)
+    page = (done / "exp/demo/RESULTS.md").read_text()
+    for row in rows:
+        assert f"| {row['row']} | {100 * float(row['mean']):.2f}" in page
+    for figure in (done / "exp/figures").rglob("*.png"):
+        assert figure.read_bytes().startswith(b"\x89PNG")
+    assert list((done / "exp/figures").rglob("confusion_*.png"))
+    assert list((done / "exp").rglob("pack/model.safetensors"))
+    for result in (done / "exp").rglob("result.json"):
+        found = json.loads(result.read_text())
+        counts = found["confusion"]
+        right = sum(counts[i][i] for i in range(len(counts)))
+        assert found["accuracy"] == right / sum(map(sum, counts))
+
+
+def test_a_second_run_changes_nothing(done, recipe):
+    before = made(done)
+    recipe(done.name, "--demo", "--stop-stage", "pack", "--seeds", "0")
+    assert made(done) == before
+
+
+def test_dry_run_and_help_run_nothing(done, recipe):
+    before = made(done)
+    shown = recipe(done.name, "--demo", "--dry-run").stdout
+    for stage in ("dump_feats", "compute_stats", "bin.train", "bin.infer", "bin.score", "report"):
+        assert stage in shown
+    assert "--stop-stage" in recipe(done.name, "--help").stdout
+    assert made(done) == before
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--sage", "train"], 2, "unknown option --sage"),
+        (["--stage", "trian"], 2, "no stage trian"),
+        (["--stage", "score", "--stop-stage", "data"], 2, "comes after"),
+        (["--stage", "feats", "--stop-stage", "feats"], 3, "--stage data"),
+        (["--stage", "stats", "--stop-stage", "stats"], 3, "--stage"),
+        (["--stage", "train", "--stop-stage", "train", "--table", ""], 3, "--stage"),
+        (["--stage", "train", "--table", "nothing"], 3, "no such table"),
+    ],
+)
+def test_wrong_options_and_missing_inputs(name, options, code, words, recipe, tree, tmp_path):
+    """In a recipe where nothing has been made yet."""
+    corpus = tree / "egs" / name
+    fresh = tree / "egs" / f"{name}_fresh"
+    if not fresh.exists():
+        subprocess.run(["cp", "-r", corpus / ".", fresh], check=True)
+        subprocess.run(
+            ["rm", "-rf", *(fresh / d for d in ("data", "dump", "exp", "db"))], check=True
+        )
+    wrong = recipe(fresh.name, *options, code=code)
+    assert words in wrong.stderr
+    assert wrong.stdout == ""
+
+
+def test_overrides_that_match_nothing_are_refused(done, recipe):
+    wrong = recipe(done.name, "--demo", "--stage", "train", "--", "--train.epoch", "3", code=2)
+    assert "did you mean epochs" in wrong.stderr
+
+
+def test_interrupted_and_started_again(done, recipe, tree):
+    """Ctrl-C in the middle of training: all processes end, the same command goes on."""
+    options = ["--demo", "--stage", "train", "--stop-stage", "score", "--seeds", "7"]
+    options += ["--", "--train.epochs", "40"]
+    process = subprocess.Popen(
+        [done / "run.sh", *options],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    for _ in range(1200):
+        if list((done / "exp").rglob("seed7/events/*")) or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0, output
+    assert not processes_of(tree), output
+    assert not list((done / "exp").rglob("seed7/result.json"))
+    recipe(done.name, *options)
+    (results, *_) = (done / "exp").rglob("seed7/result.json")
+    assert json.loads(results.read_text())["epochs"] == 40
+
+
+def processes_of(tree: Path) -> list[str]:
+    """Commands that still run in the tree."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if Path(os.readlink(path / "cwd")).is_relative_to(tree):
+                found.append((path / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue
+    return found
