@@ -78,6 +78,9 @@ class Plan:
         self._targets = targets
         self._done: dict[int, Share | None] = {}  # by op, in the order of application
 
+    # A compiled model breaks its graph at the taps: it is then compiled once, in pieces, and not
+    # anew for every combination of layers and shifts that a plan may draw.
+    @torch.compiler.disable
     def __call__(self, k: int, x: Tensor) -> Tensor:
         """`x` (B, C, F, T) of tap k after the ops of that layer."""
         for index, op in enumerate(self.ops):
