@@ -219,7 +219,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def write_yaml(value: Mapping[str, Any]) -> str:
     """YAML text that `read_yaml` reads back to the same value."""
-    return yaml.dump(_plain(value), Dumper=yaml.SafeDumper, sort_keys=False, default_flow_style=None)
+    return yaml.safe_dump(_plain(value), sort_keys=False, default_flow_style=None)
 
 
 def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
@@ -290,7 +290,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark
@@ -299,7 +299,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
     list("-+0123456789."),

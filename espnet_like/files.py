@@ -45,11 +45,11 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg}): remove and remake") from None
+        raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg}): remake it") from None
 
 
 def digest(*parts: Any) -> str:
-    """16 hex digits that change when any part does: bytes and text as they are, the rest as JSON."""
+    """16 hex digits that change when any part does: bytes, text, or what JSON can hold."""
     state = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):

@@ -13,7 +13,9 @@ from espnet_like.errors import UserError
 T = TypeVar("T")
 
 
-def arguments(registry: Mapping[str, type[T]], spec: Mapping[str, Any], where: str) -> dict[str, Any]:
+def arguments(
+    registry: Mapping[str, type[T]], spec: Mapping[str, Any], where: str
+) -> dict[str, Any]:
     """The complete, type-checked keyword arguments that `spec` asks for.
 
     Args:

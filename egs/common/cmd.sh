@@ -4,4 +4,4 @@
 #   run.py                       this machine
 #   "run.py --max-jobs-run 1"    one job at a time
 
-cmd=${ESPNET_LIKE_CMD:-run.py}
+export cmd=${ESPNET_LIKE_CMD:-run.py}

@@ -10,6 +10,8 @@
 #
 # Variables that a recipe sets: title, corpus, feats, model, augment, folds; see egs/README.md.
 
+: "${title:?}" "${corpus:?}" "${feats:?}" "${model:?}"
+
 . ../common/path.sh
 . ../common/cmd.sh
 

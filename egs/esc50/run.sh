@@ -30,11 +30,9 @@ recipe_options() {
 }
 
 stage_download() {
-  if $demo; then
-    do_ python local/demo.py --db-root "$db_root"
-  else
-    do_ python local/download.py --db-root "$db_root" --subset "$subset"
-  fi
+  local options=(--db-root "$db_root")
+  if $demo; then options+=(--demo); fi
+  do_ python local/download.py "${options[@]}"
 }
 
 stage_data() {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -22,7 +21,7 @@ from matplotlib.figure import Figure
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a PNG in one piece and forget the figure."""
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight", metadata={"Software": None})
+        figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight")
     plt.close(figure)
 
 

@@ -101,7 +101,7 @@ def _footer(table: Table, results: Sequence[Result]) -> str:
         "Revision": sorted({d for r in results for d in r.revision.split("; ")}),
         "Published": sorted({row.source for row in table.rows if row.source}),
     }
-    return "\n".join(f"{key}: {'; '.join(values)}.  " for key, values in said.items() if values) + "\n"
+    return "".join(f"{key}: {'; '.join(values)}.  \n" for key, values in said.items() if values)
 
 
 def _value(r: Result) -> str:

@@ -180,7 +180,7 @@ def collect(table: str, runs: Sequence[Planned]) -> list[Result]:
 
 
 def merge_results(old: Sequence[Result], new: Sequence[Result]) -> list[Result]:
-    """`old` with `new` put in: runs add up where the configuration is the same, else it replaces."""
+    """`old` with `new` put in: runs of the same configuration add up, another replaces."""
     merged = {(r.table, r.row): r for r in old}
     for result in new:
         before = merged.get((result.table, result.row))
@@ -196,27 +196,27 @@ def merge_results(old: Sequence[Result], new: Sequence[Result]) -> list[Result]:
     return sorted(merged.values(), key=lambda r: (r.table, r.row))
 
 
-COLUMNS = (
-    "table row corpus model augment selection metric mean std seeds folds runs seconds_of clips_of "
-    "seconds parameters bytes device revision config"
-).split()
+IDENTITY = ("table", "row", "corpus", "model", "augment", "selection", "metric")
+DERIVED = ("mean", "std", "seeds", "folds", "seconds")
+BY_RUN = ("runs", "seconds_of", "clips_of")
+COLUMNS = (*IDENTITY, *DERIVED, *BY_RUN, "parameters", "bytes", "device", "revision", "config")
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """One line per result; `mean`, `std`, `seeds`, `folds`, `seconds` are there to be read."""
+    """One line per result; what is derived is there to be read."""
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         for r in results:
             line = {
-                **{name: getattr(r, name) for name in COLUMNS if hasattr(r, name)},
+                **{name: getattr(r, name) for name in COLUMNS if name not in DERIVED},
                 "mean": "" if r.mean is None else f"{r.mean:.6f}",
                 "std": "" if r.std is None else f"{r.std:.6f}",
                 "seeds": len(r.complete_seeds(r.folds)),
                 "folds": len(r.folds),
                 "seconds": round(sum(r.seconds_of.values())),
             }
-            for name in ("runs", "seconds_of", "clips_of"):
+            for name in BY_RUN:
                 line[name] = _encode(getattr(r, name))
             writer.writerow(line)
 
@@ -233,7 +233,7 @@ def read_csv(path: Path) -> list[Result]:
     with open(path, newline="") as file:
         for number, line in enumerate(csv.DictReader(file), 2):
             try:
-                text = {n: line[n] for n in COLUMNS[:7]}
+                text = {n: line[n] for n in IDENTITY}
                 clips = {int(k): int(v) for k, v in _decode(line["clips_of"])}
                 results.append(
                     Result(

@@ -118,8 +118,8 @@ def read_table(path: Path) -> Table:
         MissingInput: no such table. UserError: malformed; two rows of one name.
     """
     if not path.is_file():
-        names = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
-        raise MissingInput(f"{path}: no such table; there are: {names}")
+        there = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise MissingInput(f"{path}: no such table; there are: {there}")
     try:
         table: Table = check(read_yaml(path), Table)
     except UserError as error:
@@ -160,7 +160,7 @@ def plan(
     place: Place, table: Table, overrides: Sequence[str] = (), seeds: Sequence[int] | None = None
 ) -> Iterator[Planned]:
     """Every run of a table: seeds outermost, so that whole repeats come one after another."""
-    wanted = [(row, tuple(seeds) if seeds is not None else table.seeds_of(row)) for row in table.rows]
+    wanted = [(row, table.seeds_of(row) if seeds is None else tuple(seeds)) for row in table.rows]
     configs = {row.name: row_config(place, table, row, overrides) for row, _ in wanted}
     for seed in sorted({seed for _, own in wanted for seed in own}):
         for row, own in wanted:
@@ -200,7 +200,7 @@ def run_name(place: Place, table: Table, row: Row, overrides: Sequence[str] = ()
 
 
 def config_digest(config: Experiment) -> str:
-    """Identifies a configuration apart from its fold, seed, paths and what only changes the time."""
+    """Identifies a configuration, whatever its fold, seed, paths and loader."""
     plain = config.resolved()
     corpus = plain.pop("data")["corpus"]
     for key in ("seed", "input_shape"):

@@ -22,7 +22,8 @@ class WeightAverage:
 
     def after_epoch(self, epoch: int, model: nn.Module) -> None:
         """Take the weights in if `epoch` (0-based) is one of the chosen."""
-        if epoch >= self.settings.start and (epoch - self.settings.start) % self.settings.every == 0:
+        since = epoch - self.settings.start
+        if since >= 0 and since % self.settings.every == 0:
             self.averaged.update_parameters(model)
 
     @property

@@ -74,9 +74,10 @@ class ClipSet:
         self.targets = _targets(data)
         self.frames = torch.tensor([dump.num_frames(utt) for utt in self.utterances])
         self.uniform = bool((self.frames == self.frames[0]).all())
+        self.shape = (dump.channels, dump.bins, int(self.frames.min()))  # of the shortest clip
         self._reader = _Reader(self.utterances, dump, self.frames)
         self._workers = workers
-        needed = 4 * dump.channels * self._reader.shape[1] * int(self.frames.max()) * len(self)
+        needed = 4 * dump.channels * dump.bins * int(self.frames.max()) * len(self)
         if in_memory == "auto":
             in_memory = needed <= SHARE_OF_MEMORY * free_memory(device)
         self.tensor = self._load_all() if in_memory else None

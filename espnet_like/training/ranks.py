@@ -56,4 +56,5 @@ class Ranks:
 
     @property
     def _device(self) -> torch.device:
-        return torch.device("cuda", self.local) if torch.cuda.is_available() else torch.device("cpu")
+        cuda = torch.cuda.is_available()
+        return torch.device("cuda", self.local) if cuda else torch.device("cpu")

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from espnet_like.augment import AUGMENTATIONS
+from espnet_like.augment import AUGMENTATIONS, Augmentation
 from espnet_like.config import Experiment, write_yaml
 from espnet_like.data.ark import ArkWriter
 from espnet_like.data.directory import DataDir
@@ -30,6 +30,7 @@ from espnet_like.features.dump import FeatureDump, check_dump
 from espnet_like.features.normalize import Normalize
 from espnet_like.files import digest, read_json, write_json, write_text
 from espnet_like.models import MODELS
+from espnet_like.models.summary import tap_shapes
 from espnet_like.registry import build
 from espnet_like.training import seeds
 from espnet_like.training.batches import ClipSet
@@ -144,7 +145,8 @@ class Run:
         self.need_inputs("infer")
         if not self.trained():
             raise MissingInput(
-                f"stage infer needs {self.directory}/train.json of these settings: run --stage train"
+                f"stage infer needs {self.directory}/train.json of these settings: "
+                "run --stage train"
             )
         if self.inferred():
             log.info("%s: scores are fresh", self.directory)
@@ -206,9 +208,13 @@ class Run:
         config = self.config
         monitor = _monitored(config)
         torch.manual_seed(seeds.derive(config.seed, seeds.WEIGHTS))
-        model: nn.Module = build(MODELS, config.model, "model").to(device)
+        model: nn.Module = build(MODELS, config.model, "model")
+        augmentation: Augmentation = build(AUGMENTATIONS, config.augment, "augment")
+        clips = self.clips(config.data.train, device)
+        _check_fit(model, augmentation, clips.shape)
+        model = model.to(device)
         if config.train.channels_last:
-            model = model.to(memory_format=torch.channels_last)
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Trainer(
             config.train,
             config.seed,
@@ -216,8 +222,8 @@ class Run:
             model,
             build(LOSSES, config.loss, "loss"),
             build(SCHEDULES, config.train.schedule, "train.schedule"),
-            build(AUGMENTATIONS, config.augment, "augment"),
-            self.clips(config.data.train, device),
+            augmentation,
+            clips,
             self.clips(monitor, device) if monitor else None,
             self.directory,
             ranks,
@@ -243,6 +249,20 @@ def _monitored(config: Experiment) -> str | None:
     if config.train.selection == "best_valid" and not config.data.valid:
         raise UserError("train.selection best_valid needs data.valid: give --valid")
     return config.data.test if config.train.selection == "best_test" else config.data.valid
+
+
+def _check_fit(model: nn.Module, augmentation: Augmentation, shape: tuple[int, ...]) -> None:
+    """The model can take features of this (C, F, T), and has the layers to augment."""
+    try:
+        taps = list(tap_shapes(model, shape))
+    except RuntimeError as error:
+        raise UserError(
+            f"model: features of {shape[1]} bins and {shape[2]} frames are too small for it "
+            f"({error})"
+        ) from None
+    if (last := max(augmentation.layers, default=0)) >= len(taps):
+        names = ", ".join(f"{k} {name}" for k, name in enumerate(taps))
+        raise UserError(f"augment.layers: there is no layer {last}; the model has {names}")
 
 
 def environment() -> dict[str, Any]:

@@ -14,6 +14,8 @@ def derive(seed: int, stream: int, epoch: int = 0, step: int = 0, rank: int = 0)
     return int(words[0] >> np.uint64(1))
 
 
-def generator(seed: int, stream: int, epoch: int = 0, step: int = 0, rank: int = 0) -> torch.Generator:
+def generator(
+    seed: int, stream: int, epoch: int = 0, step: int = 0, rank: int = 0
+) -> torch.Generator:
     """A CPU generator in the state that the arguments name."""
     return torch.Generator().manual_seed(derive(seed, stream, epoch, step, rank))

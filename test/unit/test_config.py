@@ -99,7 +99,7 @@ def test_yaml_errors_name_file_and_line(tmp_path):
     path.write_text("- a\n")
     with pytest.raises(UserError, match="expected keys and values"):
         read_yaml(path)
-    with pytest.raises(UserError, match="has bad.yaml"):
+    with pytest.raises(UserError, match=r"has bad\.yaml"):
         read_yaml(tmp_path / "good.yaml")
 
 

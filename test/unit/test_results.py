@@ -157,9 +157,30 @@ def test_noise_of_a_single_run_is_binomial():
 
 def test_rows_of_no_table_are_shown_too(place):
     table = read_table(place.conf / "tables" / "t.yaml")
-    page = render("Corpus", {"t": table}, [result("mine") for _ in range(1)][:0] + [
-        Result("", "my run", "c", "small", "none", "last", "accuracy", {(0, 1): 0.4},
-               {(0, 1): 1.0}, {1: 10}, 10, 40, "cpu", "r", "x")])
+    page = render(
+        "Corpus",
+        {"t": table},
+        [result("mine") for _ in range(1)][:0]
+        + [
+            Result(
+                "",
+                "my run",
+                "c",
+                "small",
+                "none",
+                "last",
+                "accuracy",
+                {(0, 1): 0.4},
+                {(0, 1): 1.0},
+                {1: 10},
+                10,
+                40,
+                "cpu",
+                "r",
+                "x",
+            )
+        ],
+    )
     assert "## Other runs" in page and "| my run | 40.00 |" in page
 
 

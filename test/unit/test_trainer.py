@@ -15,11 +15,13 @@ import safetensors.torch
 import torch
 import yaml
 
+from espnet_like.augment import NoAugmentation
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.files import read_json
+from espnet_like.models import CPResNet
 from espnet_like.training import checkpoint, seeds
 from espnet_like.training.ranks import Ranks
-from espnet_like.training.runs import Run
+from espnet_like.training.runs import Run, _check_fit
 from espnet_like.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -303,12 +305,19 @@ def test_two_ranks_agree(corpus, tmp_path):
         ({"model": {"in_channels": 2}}, "set --model.in_channels 1"),
         ({"features": {"n_mels": 20}}, "made with n_mels 32"),
         ({"train": {"selection": "best_valid"}}, "give --valid"),
+        ({"augment": {"layers": [1, 5]}}, "no layer 5; the model has 0 input, 1 stem"),
         ({"train": {"batch_size": 64, "drop_last": True}}, "64 clips a batch, .* has 18"),
     ],
 )
 def test_what_does_not_fit_is_said(corpus, tmp_path, layers, words):
     with pytest.raises(UserError, match=words):
         Run(tmp_path / "run", tiny.config(corpus, layers)).train(CPU)
+
+
+def test_features_too_small_for_the_model_are_said():
+    model = CPResNet(num_classes=4, base_width=4)
+    with pytest.raises(UserError, match="16 bins and 40 frames are too small"):
+        _check_fit(model, NoAugmentation(), (1, 16, 40))
 
 
 def test_missing_inputs_name_the_stage(corpus, tmp_path):
@@ -325,10 +334,8 @@ def test_a_checkpoint_of_another_model_is_refused(corpus, tmp_path):
     run.train(CPU)
     model = run._trainer("", CPU, Ranks())
     other = tiny.config(corpus, {"model": {"base_width": 8}})
-    wide = Run(tmp_path / "wide", other)._trainer(
-        "", CPU, Ranks()
-    )
-    with pytest.raises(UserError, match="of another model: .* of another shape"):
+    wide = Run(tmp_path / "wide", other)._trainer("", CPU, Ranks())
+    with pytest.raises(UserError, match=r"of another model: .* of another shape"):
         checkpoint.load_weights(run.weights, wide.model)
     run.weights.write_bytes(run.weights.read_bytes()[:100])
     with pytest.raises(UserError, match="not a whole weights file"):
