@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--compress", action="store_true", help="one byte a value, lossy")
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
     parser.add_argument("--max-bad", type=int, default=0, help="bad files to leave out")
-    parser.add_argument("--batch-seconds", type=float, default=60.0, help="audio at once")
+    parser.add_argument("--batch-seconds", type=float, default=30.0, help="audio at once")
     args, overrides = parser.parse_known_args(argv)
     if args.compress and args.dtype != "float32":
         raise UserError(f"--compress and --dtype {args.dtype}: choose one")

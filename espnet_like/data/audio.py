@@ -1,4 +1,4 @@
-"""Audio files: decoding by libsndfile (wav, flac, ogg), resampling by soxr.
+"""Audio files: decoding by libsndfile (and `wav24.py`), resampling by soxr.
 
 Samples are float32 in [-1, 1), axes (channels, samples), times in seconds. 16- and 24-bit PCM
 comes out exactly (float32 holds 24 bits). Whatever is wrong with a file is a `UserError` of one
@@ -16,6 +16,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from espnet_like.data import wav24
 from espnet_like.errors import UserError
 
 # A segment may pass the end of its file by this much: times are often rounded to 10 ms.
@@ -58,12 +59,17 @@ def read(
         end: seconds; None for the end of the file.
 
     Returns:
-        float32 samples (C, L), a transposed view of what was decoded, and the sample rate.
+        float32 samples (C, L), as rows or as columns in memory, and the sample rate.
 
     Raises:
         UserError: missing, empty, truncated or non-audio file, NaN or infinite samples, or a part
             that is empty or not within the file.
     """
+    with _explained(path), open(path, "rb") as plain:
+        wav = wav24.layout(plain)
+        if wav is not None:
+            first, last = _span(path, AudioInfo(*wav[:3]), start, end)
+            return wav24.decode(plain, wav, first, last - first), wav.rate
     with _open(path) as file:
         rate = file.samplerate
         first, last = _span(path, AudioInfo(rate, file.channels, file.frames), start, end)
@@ -131,7 +137,10 @@ def load(
 
 
 def _resample(samples: np.ndarray, source: int, target: int) -> np.ndarray:
-    """(C, L) -> (C, ceil(L * target / source)); soxr rounds to nearest, a missing sample is 0."""
+    """(C, L) -> (C, ceil(L * target / source)); soxr rounds to nearest, a missing sample is 0.
+
+    Rows or columns in memory: soxr takes both, and gives the same numbers.
+    """
     resampled = soxr.resample(samples.T, source, target, quality="HQ").T
     length = -(-samples.shape[1] * target // source)
     if resampled.shape[1] < length:
@@ -145,10 +154,7 @@ def _decode(
     """The next `count` samples (count, C), from sample `first`, where the file stands."""
     samples: np.ndarray = file.read(count, dtype="float32", always_2d=True)
     if len(samples) != count:
-        raise UserError(
-            f"{path}: truncated: {first + len(samples)} of {file.frames} samples could be read: "
-            "copy the file again"
-        )
+        raise EOFError(f"{first + len(samples)} of {file.frames} samples could be read")
     # Integers cannot be NaN; only the other encodings are worth the pass over the samples.
     if not file.subtype.startswith("PCM") and not np.isfinite(samples).all():
         bad = first + int(np.flatnonzero(~np.isfinite(samples).all(axis=1))[0])
@@ -179,19 +185,27 @@ def _span(
 @contextmanager
 def _open(path: str | os.PathLike[str]) -> Iterator[soundfile.SoundFile]:
     """Open a file whose header is sane and whose data are all there; errors become UserErrors."""
-    name = os.fspath(path)
-    try:
-        _refuse_truncated(name)
-        with soundfile.SoundFile(name) as file:
+    with _explained(path):
+        _refuse_truncated(os.fspath(path))
+        with soundfile.SoundFile(os.fspath(path)) as file:
             if not 0 < file.frames < 1 << 62:
                 raise UserError(f"{path}: no samples: remove the file or copy it again")
             yield file
+
+
+@contextmanager
+def _explained(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What goes wrong with the file, as UserErrors."""
+    try:
+        yield
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such file: correct the path or copy the file") from None
     except IsADirectoryError:
         raise UserError(f"{path}: a directory, not an audio file: correct the path") from None
     except PermissionError:
         raise UserError(f"{path}: not readable: change its permissions") from None
+    except EOFError as error:
+        raise UserError(f"{path}: truncated: {error}: copy the file again") from None
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip().removeprefix("Error : ").rstrip(".")
         raise UserError(f"{path}: cannot decode ({reason}): repair or remove the file") from None
@@ -200,26 +214,22 @@ def _open(path: str | os.PathLike[str]) -> Iterator[soundfile.SoundFile]:
 def _refuse_truncated(name: str) -> None:
     """libsndfile shortens a cut wav or ogg without a word: compare the sizes it ignores."""
     with open(name, "rb") as file:
-        head = file.read(12)
         size = os.fstat(file.fileno()).st_size
         if size == 0:
             raise UserError(f"{name}: empty file (0 bytes): copy it again or remove it")
-        missing = 0
-        if head[:4] == b"RIFF" and head[8:] == b"WAVE":
-            missing = _wav_missing(file, size)
-        elif head[:4] == b"OggS":
+        missing = _wav_missing(file, size)
+        file.seek(0)
+        if file.read(4) == b"OggS":
             missing = _ogg_missing(file, size)
     if missing:
         raise UserError(f"{name}: truncated: {missing} or more bytes missing: copy the file again")
 
 
 def _wav_missing(file: BinaryIO, size: int) -> int:
-    """Bytes that the `data` chunk of a RIFF file lacks; `file` stands behind "WAVE"."""
-    while len(header := file.read(8)) == 8:
-        length = int.from_bytes(header[4:], "little")
-        if header[:4] == b"data":
-            return 0 if length >= _UNKNOWN_SIZE else max(0, file.tell() + length - size)
-        file.seek(length + length % 2, os.SEEK_CUR)  # chunks are padded to even lengths
+    """Bytes that the `data` chunk of a RIFF file lacks; 0 for other files."""
+    for name, first, length in wav24.chunks(file):
+        if name == b"data" and length < _UNKNOWN_SIZE:
+            return max(0, first + length - size)
     return 0  # no data chunk: libsndfile says so
 
 

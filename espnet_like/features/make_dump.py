@@ -32,7 +32,7 @@ def dump_part(
     job: int,
     num_jobs: int,
     max_bad: int = 0,
-    batch_seconds: float = 60.0,
+    batch_seconds: float = 30.0,
     log: Log = print,
 ) -> None:
     """Make part `job` (from 1) of `num_jobs`, unless it is there and fresh.

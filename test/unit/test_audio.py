@@ -11,7 +11,7 @@ import pytest
 import scipy.signal
 import soundfile
 
-from espnet_like.data import audio
+from espnet_like.data import audio, wav24
 from espnet_like.errors import UserError
 
 RATE = 8000
@@ -43,6 +43,75 @@ def test_pcm_is_exact(tmp_path: Path, width: int, channels: int) -> None:
     samples, rate = audio.read(tmp_path / "a.wav")
     assert (samples.shape, samples.dtype, rate) == ((channels, 500), np.float32, RATE)
     np.testing.assert_array_equal(samples.astype(np.float64) * top, values)
+
+
+def with_chunk(raw: bytes, name: bytes, content: bytes) -> bytes:
+    """A wav file with one more chunk before its first; odd contents are padded."""
+    chunk = name + len(content).to_bytes(4, "little") + content + b"\0" * (len(content) % 2)
+    size = int.from_bytes(raw[4:8], "little") + len(chunk)
+    return raw[:4] + size.to_bytes(4, "little") + raw[8:12] + chunk + raw[12:]
+
+
+def write_24_bit(path: Path, kind: str, channels: int, frames: int) -> None:
+    """24-bit noise that uses every bit, as `kind` of wav file."""
+    top = 1 << 31
+    noise = np.random.default_rng(3).integers(-top, top, (frames, channels), dtype=np.int64)
+    noise[0] = -top
+    form = {"extensible": "WAVEX", "big": "RF64"}.get(kind, "WAV")
+    soundfile.write(path, noise.astype(np.int32), RATE, "PCM_24", format=form)
+    if kind == "odd chunk":
+        path.write_bytes(with_chunk(path.read_bytes(), b"note", b"odd"))
+    if kind == "tail":
+        path.write_bytes(path.read_bytes() + b"LIST\x04\0\0\0abcd")
+
+
+@pytest.mark.parametrize("kind", ["plain", "extensible", "odd chunk", "tail", "big"])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("frames", [1, 777, 70_001])  # one; one block; more than two
+def test_24_bit_as_libsndfile(tmp_path: Path, kind: str, channels: int, frames: int) -> None:
+    """Bit for bit, whole and in part, whichever of the two decoders takes the file."""
+    path = tmp_path / "a.wav"
+    write_24_bit(path, kind, channels, frames)
+    expected, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    with path.open("rb") as file:
+        assert (wav24.layout(file) is not None) == (kind != "big")
+    found, rate = audio.read(path)
+    assert (found.dtype, rate, audio.info(path)) == (np.float32, RATE, (RATE, channels, frames))
+    np.testing.assert_array_equal(found, expected.T)
+    first, last = frames // 3, frames - frames // 4
+    part, _ = audio.read(path, first / RATE, last / RATE)
+    np.testing.assert_array_equal(part, expected.T[:, first:last])
+
+
+def test_24_bit_only(tmp_path: Path) -> None:
+    """Anything but whole 24-bit PCM is left to libsndfile, as are its complaints."""
+    write_24_bit(tmp_path / "good.wav", "plain", 2, 100)
+    good = (tmp_path / "good.wav").read_bytes()
+    at = {"code": 20, "channels": 22, "rate": 24, "block": 32, "bits": 34, "length": 40}
+    for field, value in {
+        "code": 3, "channels": 0, "rate": 0, "block": 8, "bits": 20, "length": 599
+    }.items():  # fmt: skip
+        raw = bytearray(good)
+        raw[at[field] : at[field] + 2] = value.to_bytes(2, "little")
+        (tmp_path / "bad.wav").write_bytes(raw)
+        with (tmp_path / "bad.wav").open("rb") as file:
+            assert wav24.layout(file) is None, field
+    for raw in (b"", good[:30], good[:44], good[:-1], b"RIFX" + good[4:]):
+        (tmp_path / "bad.wav").write_bytes(raw)
+        with (tmp_path / "bad.wav").open("rb") as file:
+            assert wav24.layout(file) is None, len(raw)
+        with pytest.raises(UserError, match=r"bad\.wav"):
+            audio.read(tmp_path / "bad.wav")
+
+
+def test_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
+    write_24_bit(tmp_path / "a.wav", "plain", 2, 100)
+    with (tmp_path / "a.wav").open("r+b") as file:
+        layout = wav24.layout(file)
+        assert layout is not None
+        file.truncate(44 + 6 * 60)
+        with pytest.raises(EOFError, match="60 of 100 samples"):
+            wav24.decode(file, layout, 50, 50)
 
 
 @pytest.mark.parametrize(
