@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -18,6 +19,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from espnet_like.errors import UserError
+from espnet_like.registry import arguments
 
 Selection = Literal["last", "best_valid", "best_test"]
 
@@ -163,30 +165,68 @@ def experiment(layers: Mapping[str, Any]) -> Experiment:
     Raises:
         UserError: an unknown key, a wrong type or a value out of range; names what is allowed.
     """
+    parsed = check(layers, Experiment)
+    complete = {
+        key: {"name": spec["name"], **arguments(registry, spec, key)}
+        for key, registry in _registries().items()
+        if (spec := _component(parsed, key))
+    }
+    train = replace(parsed.train, schedule=complete.pop("train.schedule"))
+    return replace(parsed, train=train, **complete)
+
+
+def identity(config: Experiment) -> dict[str, Any]:
+    """What `config` sets apart from the defaults, without seed, data and what only takes time.
+
+    A key that the program learns later, at its default, leaves the identity of old runs alone.
+    """
+    plain, defaults = config.resolved(), Experiment().resolved()
+    for key in ("seed", "data", "input_shape"):
+        del plain[key]
+    for key in ("workers", "checkpoint_steps", "checkpoint_seconds"):
+        del plain["train"][key]
+    for key, registry in _registries().items():
+        if spec := _component(config, key):
+            parameters = signature(registry[spec["name"]]).parameters.values()
+            own = {p.name: _plain(p.default) for p in parameters if p.default is not p.empty}
+            part, _, rest = key.partition(".")
+            (defaults[part] if rest else defaults)[rest or part] = own
+    return _apart(plain, defaults)
+
+
+def _registries() -> dict[str, Mapping[str, type[Any]]]:
+    """The components, by their key."""
     from espnet_like.augment import AUGMENTATIONS
-    from espnet_like.features.dump import resolve_features
+    from espnet_like.features import FRONT_ENDS
+    from espnet_like.features.dump import Raw
     from espnet_like.models import MODELS
-    from espnet_like.registry import arguments
     from espnet_like.training.losses import LOSSES
     from espnet_like.training.schedules import SCHEDULES
 
-    parsed = check(layers, Experiment)
-    registries: dict[str, Mapping[str, type]] = {
+    return {
+        "features": {**FRONT_ENDS, "raw": Raw},
         "model": MODELS,
         "augment": AUGMENTATIONS,
         "loss": LOSSES,
+        "train.schedule": SCHEDULES,
     }
-    if parsed.features:
-        object.__setattr__(parsed, "features", resolve_features(parsed.features))
-    for key, registry in registries.items():
-        spec = getattr(parsed, key)
-        if spec:
-            kwargs = arguments(registry, spec, key)
-            object.__setattr__(parsed, key, {"name": spec["name"], **kwargs})
-    spec = parsed.train.schedule
-    kwargs = arguments(SCHEDULES, spec, "train.schedule")
-    object.__setattr__(parsed.train, "schedule", {"name": spec["name"], **kwargs})
-    return parsed
+
+
+def _component(config: Experiment, key: str) -> dict[str, Any]:
+    part, _, rest = key.partition(".")
+    spec = getattr(config, part)
+    return dict(getattr(spec, rest) if rest else spec)
+
+
+def _apart(value: Any, default: Any) -> Any:
+    """`value` without the keys that equal those of `default`."""
+    if not (isinstance(value, Mapping) and isinstance(default, Mapping)):
+        return value
+    return {
+        key: _apart(item, default.get(key))
+        for key, item in value.items()
+        if key not in default or item != default[key]
+    }
 
 
 def check(layers: Mapping[str, Any], schema: type[Any]) -> Any:

@@ -17,6 +17,7 @@ from espnet_like.config import (
     Experiment,
     check,
     experiment,
+    identity,
     load_layers,
     merge,
     parse_overrides,
@@ -200,14 +201,8 @@ def run_name(place: Place, table: Table, row: Row, overrides: Sequence[str] = ()
 
 
 def config_digest(config: Experiment) -> str:
-    """Identifies a configuration, whatever its fold, seed, paths and loader."""
-    plain = config.resolved()
-    corpus = plain.pop("data")["corpus"]
-    for key in ("seed", "input_shape"):
-        del plain[key]
-    for key in ("workers", "checkpoint_steps", "checkpoint_seconds"):
-        del plain["train"][key]
-    return digest(plain, corpus)
+    """Identifies a configuration on a corpus, whatever its fold and seed."""
+    return digest(identity(config), config.data.corpus)
 
 
 def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:

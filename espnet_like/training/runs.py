@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from espnet_like.augment import AUGMENTATIONS, Augmentation
-from espnet_like.config import Experiment, write_yaml
+from espnet_like.config import Experiment, identity, write_yaml
 from espnet_like.data.ark import ArkWriter
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
@@ -72,15 +72,11 @@ class Run:
 
     def fingerprint(self) -> str:
         """Changes when the settings, the features, the statistics or the clips do."""
-        plain = self.config.resolved()
-        for key in ("dump", "stats", "train", "valid", "test", "in_memory"):
-            del plain["data"][key]
-        for key in ("workers", "checkpoint_steps", "checkpoint_seconds"):
-            del plain["train"][key]
         data = self.config.data
         read = [Path(data.dump) / "config.json", Path(data.stats)]
         read += [Path(d) / "utt2labels" for d in (data.train, data.valid) if d]
-        return digest(plain, *(path.read_bytes() for path in read))
+        settings = identity(self.config)
+        return digest(settings, self.config.seed, *(path.read_bytes() for path in read))
 
     def trained(self) -> bool:
         """Whether training is done with just these settings and inputs."""

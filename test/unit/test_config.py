@@ -7,6 +7,7 @@ import pytest
 from espnet_like.config import (
     Experiment,
     experiment,
+    identity,
     load_layers,
     merge,
     parse_overrides,
@@ -86,6 +87,28 @@ def test_resolved_configuration_reads_back_the_same(tmp_path):
     again = experiment(load_layers([path]))
     assert again == config
     assert again.model["rho"] == 7 and again.train.average.every == 3  # defaults are written out
+
+
+def test_identity_is_what_differs_from_the_defaults():
+    spelled_out = experiment(
+        {"model": MODEL, "train": {"epochs": 350}, "augment": {"name": "none"}}
+    )
+    named = {"augment": {"name": "none"}, "loss": {"name": "cross_entropy"}}
+    schedule = {"schedule": {"name": "specaugment_pp"}}
+    assert identity(spelled_out) == {"model": MODEL, "train": schedule, **named}
+    layers = {
+        "model": {**MODEL, "rho": 5},
+        "train": {"workers": 7, "optimizer": {"lr": 0.5}, "schedule": {"name": "constant"}},
+        "augment": {"name": "specaugment_pp", "mode": "zero"},
+        "data": {"train": "here"},
+        "seed": 3,
+    }
+    assert identity(experiment(layers)) == {
+        "model": {**MODEL, "rho": 5},
+        "train": {"optimizer": {"lr": 0.5}, "schedule": {"name": "constant"}},
+        "augment": {"name": "specaugment_pp", "mode": "zero"},
+        "loss": {"name": "cross_entropy"},
+    }
 
 
 def test_yaml_errors_name_file_and_line(tmp_path):
