@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from espnet_like.config import Audio, check
 from espnet_like.data import audio
-from espnet_like.errors import MissingInput
+from espnet_like.errors import MissingInput, UserError
 from espnet_like.features import FRONT_ENDS
 from espnet_like.features.normalize import Normalize
 from espnet_like.files import read_json
 from espnet_like.models import MODELS
+from espnet_like.models.summary import tap_shapes
 from espnet_like.registry import build
 from espnet_like.training.checkpoint import load_weights, save_weights
 from espnet_like.training.evaluation import autocast
@@ -79,9 +80,21 @@ class Classifier(nn.Module):
         return scores(logits, self.multi_label)
 
     def classify(self, path: str | Path) -> dict[str, float]:
-        """Scores of one audio file by label, highest first."""
+        """Scores of one audio file by label, highest first.
+
+        Raises:
+            UserError: a file that cannot be read, or is too short for the network.
+        """
         rate, channels = self.front_end.sample_rate, self.audio.channels
         wave = audio.load(str(path), rate, channels, expect_rate=self.audio.expect_rate)
+        frames = self.front_end.num_frames(wave.shape[1])
+        try:
+            tap_shapes(self.model, (channels, self.front_end.num_bins, frames))
+        except RuntimeError:
+            raise UserError(
+                f"{path}: {wave.shape[1] / rate:.3f} s is too short for {self.settings['model']['name']}"
+                ": leave it out or pad it"
+            ) from None
         device = next(self.parameters()).device
         found = self(torch.as_tensor(wave)[None].to(device))[0].tolist()
         pairs = zip(self.labels, found, strict=True)
