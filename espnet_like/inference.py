@@ -91,9 +91,9 @@ class Classifier(nn.Module):
         try:
             tap_shapes(self.model, (channels, self.front_end.num_bins, frames))
         except RuntimeError:
+            seconds, name = wave.shape[1] / rate, self.settings["model"]["name"]
             raise UserError(
-                f"{path}: {wave.shape[1] / rate:.3f} s is too short for {self.settings['model']['name']}"
-                ": leave it out or pad it"
+                f"{path}: {seconds:.3f} s is too short for {name}: leave it out or pad it"
             ) from None
         device = next(self.parameters()).device
         found = self(torch.as_tensor(wave)[None].to(device))[0].tolist()

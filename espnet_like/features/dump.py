@@ -92,7 +92,9 @@ class FeatureDump:
         channels: C.
         bins: F; 1 for raw, whose frames are samples.
         bad: utterances that could not be read and were left out.
-        fingerprint: changes with the contents.
+        fingerprint: changes with the settings, the utterances and their audio files.
+        kind: of the archives, see `ArkWriter`.
+        parts: how many archives there are.
 
     Raises:
         MissingInput: no finished dump there, or one whose parts have changed since.
@@ -112,6 +114,8 @@ class FeatureDump:
         self.bins: int = config["bins"]
         self.bad = frozenset(config["bad"])
         self.fingerprint: str = config["fingerprint"]
+        self.kind: str = config["kind"]
+        self.parts = len(config["parts"])
         self._frames = read_frames(self.path / "utt2num_frames")
         self._arks = ArkReader(self.path / "feats.scp")
 

@@ -17,8 +17,14 @@ from espnet_like.data.ark import ArkReader, ArkWriter, merge_scp
 from espnet_like.data.directory import DataDir, split
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features import FRONT_ENDS, FrontEnd
-from espnet_like.features.dump import Settings, part_mark, part_state, read_frames
-from espnet_like.files import atomic_path, digest, read_json, write_json, write_text
+from espnet_like.features.dump import (
+    FeatureDump,
+    Settings,
+    part_mark,
+    part_state,
+    read_frames,
+)
+from espnet_like.files import atomic_path, digest, write_json, write_text
 from espnet_like.registry import build
 
 FORMAT = 1  # goes up when the same settings give other numbers: old dumps become stale
@@ -50,6 +56,9 @@ def dump_part(
     """
     if not 1 <= job <= num_jobs:
         raise UserError(f"job {job} is not between 1 and {num_jobs}")
+    if _is_whole(settings, data, Path(out), max_bad):
+        log(f"{Path(out) / 'feats.scp'}: fresh")
+        return
     part = split(data, num_jobs)[job - 1]
     mark = fingerprint(settings, part)
     root, scp = Path(out), Path(out) / f"feats.{job}.scp"
@@ -207,6 +216,9 @@ def merge_parts(
             `max_bad` utterances are bad in all (code 1).
     """
     root = Path(out)
+    if _is_whole(settings, data, root, max_bad):
+        log(f"{root / 'feats.scp'}: fresh")
+        return
     bad: dict[str, str] = {}
     marks = []
     for job, part in enumerate(split(data, num_jobs), 1):
@@ -222,11 +234,6 @@ def merge_parts(
         for utt, reason in bad.items():
             print(f"bad: {utt}: {reason}", file=sys.stderr)
         raise UserError(f"{len(bad)} bad utterances, more than --max-bad {max_bad}", code=1)
-    config = root / "config.json"
-    whole = (root / "feats.scp").exists() and (root / "utt2num_frames").exists()
-    if whole and config.exists() and read_json(config).get("parts") == marks:
-        log(f"{root / 'feats.scp'}: fresh")
-        return
     jobs = range(1, num_jobs + 1)
     frames: dict[str, int] = {}
     for job in jobs:
@@ -248,11 +255,22 @@ def merge_parts(
         "frames": sum(frames.values()),
         "bad": sorted(bad),
         "parts": marks,
-        "fingerprint": digest(marks),
+        "fingerprint": fingerprint(settings, data),
     }
-    write_json(config, made)
+    write_json(root / "config.json", made)
     _clear(root, num_jobs)
     log(f"{root / 'feats.scp'}: {len(frames)} utterances of {num_jobs} parts")
+
+
+def _is_whole(settings: Settings, data: DataDir, root: Path, max_bad: int) -> bool:
+    """The merged dump is there and of these inputs, in however many parts it was made."""
+    try:
+        dump = FeatureDump(root)
+    except (MissingInput, UserError, OSError):
+        return False
+    arks = [root / f"feats.{job}.ark" for job in range(1, dump.parts + 1)]
+    same = dump.fingerprint == fingerprint(settings, data)
+    return same and len(dump.bad) <= max_bad and all(ark.exists() for ark in arks)
 
 
 def _clear(root: Path, num_jobs: int) -> None:

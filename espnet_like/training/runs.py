@@ -27,7 +27,7 @@ from espnet_like.data.ark import ArkWriter
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features.dump import FeatureDump, check_dump
-from espnet_like.features.normalize import Normalize
+from espnet_like.features.normalize import Normalize, Stats
 from espnet_like.files import digest, read_json, write_json, write_text
 from espnet_like.models import MODELS
 from espnet_like.models.summary import tap_shapes
@@ -73,10 +73,15 @@ class Run:
     def fingerprint(self) -> str:
         """Changes when the settings, the features, the statistics or the clips do."""
         data = self.config.data
-        read = [Path(data.dump) / "config.json", Path(data.stats)]
-        read += [Path(d) / "utt2labels" for d in (data.train, data.valid) if d]
-        settings = identity(self.config)
-        return digest(settings, self.config.seed, *(path.read_bytes() for path in read))
+        sets = [Path(d) / "utt2labels" for d in (data.train, data.valid) if d]
+        return digest(identity(self.config), self.config.seed, *self._contents(sets))
+
+    def _contents(self, sets: list[Path]) -> list[Any]:
+        """What the run reads, apart from where it lies and in how many parts."""
+        dump, stats = FeatureDump(self.config.data.dump), Stats.load(self.config.data.stats)
+        numbers = [stats.count, stats.mean.tolist(), stats.std.tolist()]
+        features = [dump.features, dump.channels, dump.kind, sorted(dump.bad)]
+        return [features, numbers, *(path.read_bytes() for path in sets)]
 
     def trained(self) -> bool:
         """Whether training is done with just these settings and inputs."""
@@ -172,10 +177,8 @@ class Run:
         log.info("%s: scored %d clips of %s", self.directory, len(clips), config.data.test)
 
     def _scored_inputs(self) -> str:
-        data = self.config.data
-        read = [Path(data.dump) / "config.json", Path(data.test) / "utt2labels", Path(data.stats)]
         weights = read_json(self.directory / "train.json")["weights"]
-        return digest(weights, *(path.read_bytes() for path in read))
+        return digest(weights, *self._contents([Path(self.config.data.test) / "utt2labels"]))
 
     def clips(self, directory: str, device: torch.device) -> ClipSet:
         """The clips of a data directory, normalised by the training part's statistics."""

@@ -171,9 +171,17 @@ def test_parts_of_other_settings_are_not_joined(corpus: Corpus) -> None:
         corpus.call("--merge")
 
 
+def test_another_number_of_jobs_makes_nothing_again(corpus: Corpus) -> None:
+    corpus.make(jobs=3)
+    before = corpus.contents()
+    corpus.make(jobs=2)
+    assert corpus.contents() == before
+
+
 def test_a_coarser_split_removes_the_finer_ones_parts(corpus: Corpus) -> None:
     corpus.make(jobs=3)
     (corpus.out / ".feats.1.ark.99.tmp").write_text("of a killed job")
+    (corpus.out / "config.json").unlink()
     assert len(corpus.make(jobs=1)) == 6
     names = {path.name for path in corpus.out.iterdir()}
     parts = {"feats.1.ark", "feats.1.scp", "feats.1.json", "frames.1", "bad.1"}
