@@ -1,0 +1,55 @@
+"""tools/benchmark.py runs, and its numbers can be read; how large they are is not for a test."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / "tools"
+
+
+def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(TOOLS / "benchmark.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_section_gives_a_table_and_json(tmp_path: Path) -> None:
+    done = benchmark("--quick", "--only", "ark", "augment", "--json", str(tmp_path / "b.json"))
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "b.json").read_text())
+    assert {"device", "torch", "threads", "load", "revision"} <= written["machine"].keys()
+    assert [row["section"] for row in written["rows"]] == ["ark"] * 2 + ["augment"] * 3
+    for row in written["rows"]:
+        relation, bound = row["target"]
+        assert row["met"] == (row["ratio"] >= bound if relation == ">=" else row["ratio"] <= bound)
+        assert row["what"] in done.stdout
+        assert 0 < row["ratio"] and 0 < row["ours"] and 0 < row["other"]
+
+
+def test_unknown_section() -> None:
+    done = benchmark("--only", "speed")
+    assert done.returncode == 2
+    assert "invalid choice: 'speed' (choose from" in done.stderr
+
+
+def test_median_of_pairs_and_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    from benchmarks import measuring
+
+    calls: list[str] = []
+    values = {"a": iter([99.0, 1.0, 4.0, 9.0]), "b": iter([99.0, 2.0, 2.0, 3.0])}
+
+    def clock(name: str) -> measuring.Clock:
+        return lambda: (calls.append(name), next(values[name]))[1]
+
+    ours, other = measuring.in_turns(3, clock("a"), clock("b"))
+    assert "".join(calls) == "abababab"
+    assert (ours, other) == ([1, 4, 9], [2, 2, 3])  # the first turn does not count
+    assert measuring.paired(ours, other) == 2
+    for target, met in (((">=", 2), True), (("<=", 1.9), False), (None, None)):
+        assert measuring.Row("s", "w", 4, 2, "s", 2, target).met is met
