@@ -28,7 +28,7 @@ def test_a_section_gives_a_table_and_json(tmp_path: Path) -> None:
         relation, bound = row["target"]
         assert row["met"] == (row["ratio"] >= bound if relation == ">=" else row["ratio"] <= bound)
         assert row["what"] in done.stdout
-        assert 0 < row["ratio"] and 0 < row["ours"] and 0 < row["other"]
+        assert row["ratio"] > 0 and row["ours"] > 0 and row["other"] > 0
 
 
 def test_unknown_section() -> None:
