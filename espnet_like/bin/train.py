@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--exp", type=Path, help="with --config: directory of the run")
     add_device(parser)
     args, overrides = parser.parse_known_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    level = logging.INFO if int(os.environ.get("RANK", 0)) == 0 else logging.WARNING
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
     if args.plan and args.job and not (overrides or args.config):
         planned = read_plan(args.plan, args.job)[0]
         run_ = Run(planned.directory, planned.config)
@@ -61,8 +63,6 @@ def device(name: str) -> torch.device:
     if found.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError(f"--device {name}: this torch sees no GPU (tools/check_install.py)")
-        import os
-
         index = found.index if found.index is not None else int(os.environ.get("LOCAL_RANK", 0))
         found = torch.device("cuda", index)
         torch.cuda.set_device(found)

@@ -54,6 +54,12 @@ class Ranks:
         if self.size > 1:
             distributed.barrier()
 
+    def close(self) -> None:
+        """Leave the others, all at once: one that exits early would tear the rest down."""
+        if self.size > 1 and distributed.is_initialized():
+            distributed.barrier()
+            distributed.destroy_process_group()
+
     @property
     def _device(self) -> torch.device:
         cuda = torch.cuda.is_available()

@@ -6,6 +6,7 @@ train.json (written last of training), scores/ and result.json.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import os
@@ -34,12 +35,12 @@ from espnet_like.models.summary import tap_shapes
 from espnet_like.registry import build
 from espnet_like.training import seeds
 from espnet_like.training.batches import ClipSet
-from espnet_like.training.checkpoint import load_weights
+from espnet_like.training.checkpoint import State, load_weights
 from espnet_like.training.evaluation import posteriors
 from espnet_like.training.losses import LOSSES
 from espnet_like.training.ranks import Ranks
 from espnet_like.training.schedules import SCHEDULES
-from espnet_like.training.trainer import Trainer
+from espnet_like.training.trainer import Preempted, Trainer
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,16 @@ class Run:
             log.info("%s: fresh, nothing to do", self.directory)
             return
         ranks = Ranks()
+        state = self._fit(fingerprint, device, ranks)
+        if state and ranks.first:
+            self._write_done(fingerprint, state)
+        gc.collect()  # a model shared over ranks must be gone before they part
+        ranks.close()
+        if not state:
+            raise Preempted
+
+    def _fit(self, fingerprint: str, device: torch.device, ranks: Ranks) -> State | None:
+        """Train; None when pre-empted. Nothing of the trainer outlives this."""
         config = self.config
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
@@ -113,24 +124,27 @@ class Run:
                 *(config.model["name"], sum(p.numel() for p in trainer.model.parameters())),
                 *(len(trainer.clips), config.seed, device),
             )
-            state = trainer.fit()
-        if ranks.first:
-            last = state.history[-1]
-            write_json(
-                self.directory / "train.json",
-                {
-                    "fingerprint": fingerprint,
-                    "selection": config.train.selection,
-                    "epochs": state.epoch,
-                    "steps": state.total_steps,
-                    "best_epoch": state.best_epoch + 1 if state.best_epoch >= 0 else None,
-                    "seconds": round(state.seconds, 1),
-                    "clips_per_second": round(last["clips_per_second"], 1),
-                    "weights": hashlib.sha256(self.weights.read_bytes()).hexdigest()[:16],
-                    "history": state.history,
-                },
-            )
-        ranks.wait()
+            try:
+                return trainer.fit()
+            except Preempted:
+                return None
+
+    def _write_done(self, fingerprint: str, state: State) -> None:
+        """train.json, the sign that training is done."""
+        write_json(
+            self.directory / "train.json",
+            {
+                "fingerprint": fingerprint,
+                "selection": self.config.train.selection,
+                "epochs": state.epoch,
+                "steps": state.total_steps,
+                "best_epoch": state.best_epoch + 1 if state.best_epoch >= 0 else None,
+                "seconds": round(state.seconds, 1),
+                "clips_per_second": round(state.history[-1]["clips_per_second"], 1),
+                "weights": hashlib.sha256(self.weights.read_bytes()).hexdigest()[:16],
+                "history": state.history,
+            },
+        )
 
     def inferred(self) -> bool:
         """Whether the scores are those of the present weights and test part."""

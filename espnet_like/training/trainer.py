@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
+import shutil
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from espnet_like.augment.base import Augmentation, Progress
 from espnet_like.config import Train
 from espnet_like.errors import UserError
+from espnet_like.files import atomic_path
 from espnet_like.scoring.metrics import accuracy
 from espnet_like.training import seeds
 from espnet_like.training.averaging import WeightAverage, renew_batch_norm
@@ -86,8 +89,9 @@ class Trainer:
         self.stop = False
         self._losses: list[torch.Tensor] = []
         self._saved_at = time.monotonic()
-        self._first_epoch_here = 0
-        self._callable = ranks.wrap(torch.compile(model) if settings.compile else model)
+        self._callable = ranks.wrap(model)
+        if settings.compile:
+            self._callable = torch.compile(self._callable)
 
     def fit(self) -> State:
         """Train to the end, from the last checkpoint if there is one.
@@ -98,8 +102,9 @@ class Trainer:
         """
         if self._last.exists():
             self.state = load(self._last, self.fingerprint, self._parts())
+            if not self.ranks.first:  # the saved sums are those of all ranks
+                self.state.sums = dict.fromkeys(self.state.sums, 0.0)
             log.info("resume at epoch %d step %d", self.state.epoch + 1, self.state.step)
-        self._first_epoch_here = self.state.epoch
         handler = signal.signal(signal.SIGTERM, self._on_sigterm)
         try:
             with self._events() as events:
@@ -144,13 +149,14 @@ class Trainer:
                 self._collect_losses()
             asked = time.perf_counter()
             due = settings.checkpoint_steps and state.total_steps % settings.checkpoint_steps == 0
-            if due or self.ranks.any(self.stop):
+            stop = self.ranks.any(self.stop)
+            if due or stop:
                 self._collect_losses()
                 state.sums["seconds"] += time.perf_counter() - began
                 began = time.perf_counter()
                 self._save()
-                if self.ranks.any(self.stop):
-                    raise Preempted
+            if stop:
+                raise Preempted
             if settings.iterations is not None and state.total_steps >= settings.iterations:
                 break
         self._collect_losses()
@@ -207,10 +213,10 @@ class Trainer:
         self._losses.clear()
         for offset, (loss, correct, clips) in enumerate(rows):
             if not math.isfinite(loss):
+                kept = f"; {self._last} holds the last good state" if self._last.exists() else ""
                 raise UserError(
                     f"{self.directory}: loss is {loss} at epoch {self.state.epoch + 1} step "
-                    f"{first + offset + 1}; {self._last} holds the last good state: lower "
-                    "train.optimizer.lr or set train.clip_norm",
+                    f"{first + offset + 1}{kept}: lower train.optimizer.lr or set train.clip_norm",
                     code=1,
                 )
             self.state.sums["loss"] += loss
@@ -219,7 +225,7 @@ class Trainer:
 
     def _end_epoch(self, events: SummaryWriter | None) -> None:
         state = self.state
-        sums = self.ranks.total(state.sums)
+        sums = self._totals()
         if self.average:
             self.average.after_epoch(state.epoch, self.model)
         row = {
@@ -227,8 +233,8 @@ class Trainer:
             "loss": sums["loss"] / sums["clips"],
             "accuracy": sums["correct"] / sums["clips"],
             "lr": self.optimizer.param_groups[0]["lr"],
-            "clips_per_second": sums["clips"] / max(state.sums["seconds"], 1e-9),
-            "waiting": state.sums["waited"] / max(state.sums["seconds"], 1e-9),
+            "clips_per_second": sums["clips"] / max(sums["seconds"], 1e-9),
+            "waiting": sums["waited"] / max(sums["seconds"], 1e-9),
         }
         if self.monitor is not None and self.ranks.first:
             settings = (self.criterion.multi_label, self.settings.precision)
@@ -236,17 +242,24 @@ class Trainer:
             row["monitor_accuracy"] = accuracy(found, self.monitor.targets)
             if row["monitor_accuracy"] > state.best_metric:
                 state.best_metric, state.best_epoch = row["monitor_accuracy"], state.epoch
-                save_weights(self.checkpoints / "best.safetensors", self.model.state_dict())
+                best = self.checkpoints / "best.safetensors"
+                save_weights(best, self.model.state_dict(), epoch=str(state.epoch + 1))
         state.seconds += state.sums["seconds"]
         state.history.append(row)
         state.epoch, state.step = state.epoch + 1, 0
         self._report(row, events)
-        if time.monotonic() - self._saved_at >= self.settings.checkpoint_seconds:
+        if self.ranks.any(time.monotonic() - self._saved_at >= self.settings.checkpoint_seconds):
             self._save()
+
+    def _totals(self) -> dict[str, float]:
+        """The epoch's sums over all ranks; the times are this rank's own."""
+        own = self.state.sums
+        return {**self.ranks.total(own), **{k: own[k] for k in ("seconds", "waited") if k in own}}
 
     def _report(self, row: dict[str, float], events: SummaryWriter | None) -> None:
         done, total = self.state.epoch, self.settings.epochs
-        left = (total - done) * self.state.seconds / done
+        share = max(done / total, self.state.total_steps / (self.settings.iterations or math.inf))
+        left = self.state.seconds * (1 / share - 1)
         monitor = f" monitor {row['monitor_accuracy']:.2%}" if "monitor_accuracy" in row else ""
         log.info(
             "epoch %d/%d loss %.4f accuracy %.2f%%%s lr %.2e, %.1f clips/s, waiting %.1f%%, "
@@ -265,9 +278,8 @@ class Trainer:
             return
         state, target = self.state, self.checkpoints / "final.safetensors"
         if self.settings.selection != "last":
-            best = self.checkpoints / "best.safetensors"
-            with_best = safetensors_of(best)
-            save_weights(target, with_best, epoch=str(state.best_epoch + 1))
+            with atomic_path(target) as temporary:
+                shutil.copyfile(self.checkpoints / "best.safetensors", temporary)
         elif self.average and self.average.count:
             averaged = self.average.averaged.module
             with autocast(self.clips.device, self.settings.precision):
@@ -280,23 +292,15 @@ class Trainer:
         return self.clips.batches(self.clips.in_order(self.settings.batch_size))
 
     def _save(self) -> None:
+        state = replace(self.state, sums=self._totals())
         if self.ranks.first:
-            save(self._last, self.fingerprint, self.state, self._parts())
+            save(self._last, self.fingerprint, state, self._parts())
         self._saved_at = time.monotonic()
 
-    def _events(self) -> Any:
-        from contextlib import nullcontext
-
+    def _events(self) -> AbstractContextManager[SummaryWriter | None]:
         if not self.ranks.first:
             return nullcontext()
         return SummaryWriter(str(self.directory / "events"), purge_step=self.state.epoch + 1)
 
     def _on_sigterm(self, *_: Any) -> None:
         self.stop = True
-
-
-def safetensors_of(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a safetensors file."""
-    import safetensors.torch
-
-    return safetensors.torch.load_file(path)

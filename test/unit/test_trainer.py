@@ -291,7 +291,11 @@ def test_two_ranks_agree(corpus, tmp_path):
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
          *arguments[1:]], OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="",
     )  # fmt: skip
-    output, _ = process.communicate()
+    try:
+        output, _ = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        raise
     assert process.returncode == 0, output
     done = read_json(directory / "train.json")
     assert (done["epochs"], done["steps"]) == (3, 9)
