@@ -9,10 +9,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import logging
-import os
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -26,6 +22,7 @@ from espnet_like.augment import AUGMENTATIONS, Augmentation
 from espnet_like.config import Experiment, identity, write_yaml
 from espnet_like.data.ark import ArkWriter
 from espnet_like.data.directory import DataDir
+from espnet_like.environment import environment
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features.dump import FeatureDump, check_dump
 from espnet_like.features.normalize import Normalize, Stats
@@ -276,37 +273,6 @@ def _check_fit(model: nn.Module, augmentation: Augmentation, shape: tuple[int, .
     if (last := max(augmentation.layers, default=0)) >= len(taps):
         names = ", ".join(f"{k} {name}" for k, name in enumerate(taps))
         raise UserError(f"augment.layers: there is no layer {last}; the model has {names}")
-
-
-def environment() -> dict[str, Any]:
-    """What ran, where: git revision, versions, device."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return {
-        "revision": revision(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "command": sys.argv,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-
-
-def revision() -> str:
-    """Git revision of this code, `+` when files differ from it, or `unknown`."""
-    where = Path(__file__).resolve().parent
-    try:
-        git = ["git", "-C", str(where), "describe", "--always", "--dirty=+", "--abbrev=12"]
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return f"{line.partition(':')[2].strip()}, {os.cpu_count()} cores"
-    return platform.machine()
 
 
 @contextmanager
