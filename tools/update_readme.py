@@ -18,7 +18,7 @@ from espnet_like.errors import UserError, run
 from espnet_like.files import write_text
 from espnet_like.scoring.report import markdown, summary
 from espnet_like.scoring.results import read_csv
-from espnet_like.scoring.tables import read_table
+from espnet_like.scoring.tables import read_tables
 
 OPEN, CLOSE = "<!-- results: tools/update_readme.py -->\n", "<!-- end of results -->\n"
 HEADER = ("recipe", "table", "row", "accuracy (%)", "runs", "scored")
@@ -28,9 +28,8 @@ def results_table(root: Path) -> str:
     """All rows that were run, of all recipes."""
     lines = []
     for recipe in sorted(root.glob("egs/*/results.csv")):
-        tables = sorted(recipe.parent.glob("conf/tables/*.yaml"))
-        read = {path.stem: read_table(path) for path in tables}
-        lines += summary(recipe.parent, read_csv(recipe), read)
+        tables = read_tables(recipe.parent / "conf")
+        lines += summary(recipe.parent, read_csv(recipe), tables)
     return markdown(HEADER, lines) if lines else "No results yet.\n"
 
 

@@ -13,7 +13,7 @@ from espnet_like.files import read_json, write_text
 from espnet_like.scoring import figures
 from espnet_like.scoring.report import render
 from espnet_like.scoring.results import collect, merge_results, read_csv, write_csv
-from espnet_like.scoring.tables import Planned, read_table
+from espnet_like.scoring.tables import Planned, read_tables
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -26,20 +26,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--figures", type=Path, help="directory of the figures")
     args = parser.parse_args(argv)
     results = read_csv(args.out / "results.csv")
+    tables = read_tables(args.conf)
     if args.plan:
         runs = read_plan(args.plan)
         results = merge_results(results, collect(args.table, runs))
-        write_csv(args.out / "results.csv", results)
+        write_csv(args.out / "results.csv", results, tables)
         if args.figures:
             draw(runs, args.figures)
-    write_text(args.out / "RESULTS.md", page(args.corpus, args.conf, args.out))
+    write_text(args.out / "RESULTS.md", render(args.corpus, tables, results))
     print(f"{args.out / 'RESULTS.md'}: {len(results)} rows")
-
-
-def page(corpus: str, conf: Path, out: Path) -> str:
-    """RESULTS.md as results.csv and the table files make it."""
-    tables = {path.stem: read_table(path) for path in sorted((conf / "tables").glob("*.yaml"))}
-    return render(corpus, tables, read_csv(out / "results.csv"))
 
 
 def draw(runs: list[Planned], directory: Path) -> None:

@@ -21,7 +21,7 @@ from espnet_like.errors import MissingInput, UserError
 from espnet_like.features.dump import FeatureDump
 from espnet_like.files import atomic_path, read_json, write_json
 from espnet_like.scoring.metrics import single_label
-from espnet_like.scoring.tables import Planned, config_digest
+from espnet_like.scoring.tables import Planned, Table, config_digest
 
 
 @dataclass
@@ -197,13 +197,14 @@ def merge_results(old: Sequence[Result], new: Sequence[Result]) -> list[Result]:
 
 
 IDENTITY = ("table", "row", "corpus", "model", "augment", "selection", "metric")
-DERIVED = ("mean", "std", "seeds", "folds", "seconds")
+DERIVED = ("mean", "std", "seeds", "folds", "seconds", "published", "published_std", "source")
 BY_RUN = ("runs", "seconds_of", "clips_of")
 COLUMNS = (*IDENTITY, *DERIVED, *BY_RUN, "parameters", "bytes", "device", "revision", "config")
 
 
-def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """One line per result; what is derived is there to be read."""
+def write_csv(path: Path, results: Sequence[Result], tables: Mapping[str, Table]) -> None:
+    """One line per result; what is derived, or stands in the table's file, is there to be read."""
+    rows = {(stem, row.name): row for stem, table in tables.items() for row in table.rows}
     with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
@@ -216,6 +217,9 @@ def write_csv(path: Path, results: Sequence[Result]) -> None:
                 "folds": len(r.folds),
                 "seconds": round(sum(r.seconds_of.values())),
             }
+            row = rows.get((r.table, r.row))
+            for name in ("published", "published_std", "source"):
+                line[name] = getattr(row, name, None)
             for name in BY_RUN:
                 line[name] = _encode(getattr(r, name))
             writer.writerow(line)

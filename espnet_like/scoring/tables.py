@@ -134,6 +134,11 @@ def read_table(path: Path) -> Table:
     return table
 
 
+def read_tables(conf: Path) -> dict[str, Table]:
+    """All tables of a recipe, by stem."""
+    return {path.stem: read_table(path) for path in sorted((conf / "tables").glob("*.yaml"))}
+
+
 def row_layers(place: Place, table: Table, row: Row) -> dict[str, Any]:
     """The merged configuration of a row, before anything that a fold or seed adds."""
     conf = place.conf

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from espnet_like.bin.report import page
+from espnet_like.scoring.report import render
+from espnet_like.scoring.results import read_csv
+from espnet_like.scoring.tables import read_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(path.parent for path in ROOT.glob("egs/*/results.csv"))
@@ -19,7 +21,7 @@ RECIPES = sorted(path.parent for path in ROOT.glob("egs/*/results.csv"))
 def test_results_pages_are_rendered(recipe):
     text = (recipe / "RESULTS.md").read_text()
     (title,) = re.findall(r"\A# Results: (.*)\n", text)
-    assert page(title, recipe / "conf", recipe) == text
+    assert render(title, read_tables(recipe / "conf"), read_csv(recipe / "results.csv")) == text
 
 
 def test_the_readme_table_is_rendered():

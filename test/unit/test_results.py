@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import statistics
 from pathlib import Path
 
@@ -117,7 +118,14 @@ def test_an_incomplete_seed_does_not_count():
 
 def test_csv_reads_back_the_same(tmp_path):
     rows = [result(), result("masked", {(0, 1): 0.123456})]
-    write_csv(tmp_path / "results.csv", rows)
+    table = Table("T", "m", (Row("plain", "none", published=7.5, source="P"),), "c")
+    write_csv(tmp_path / "results.csv", rows, {"t": table})
+    with open(tmp_path / "results.csv", newline="") as file:
+        shown = list(csv.DictReader(file))
+    assert [(line["mean"], line["published"], line["source"]) for line in shown] == [
+        ("0.675000", "7.5", "P"),
+        ("0.123456", "", ""),
+    ]
     assert read_csv(tmp_path / "results.csv") == rows
     assert read_csv(tmp_path / "none.csv") == []
     text = (tmp_path / "results.csv").read_text().replace("0:1=0.5", "0:1=half")
