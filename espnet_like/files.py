@@ -35,6 +35,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def update_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` unless that is what the file holds."""
+    if not (os.path.isfile(path) and Path(path).read_text(encoding="utf-8") == text):
+        write_text(path, text)
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented JSON in one piece."""
     write_text(path, json.dumps(value, indent=2) + "\n")

@@ -21,14 +21,14 @@ table=
 : "${train:=train}" "${augment:=none}" "${seeds:=}" "${folds:=1}" "${demo:=false}"
 valid=false
 nj=$(nproc)
-max_jobs_run=$(nproc)
+max_jobs_run=
 threads=1
 ngpu=0
+if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q '^GPU '; then ngpu=1; fi
 device=auto
 dtype=float32
 compress=false
 max_bad=0
-pick=all
 dry_run=false
 declare -F recipe_help >/dev/null || recipe_help() { :; }
 declare -F recipe_options >/dev/null || recipe_options() { :; }
@@ -53,12 +53,11 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
   --db-root DIR      the corpus (default: ${db_root:-})
   --cmd COMMAND      where jobs run (default: $cmd; see ../common/cmd.sh)
   --nj N             jobs of stage feats (default: $nj)
-  --max-jobs-run N   jobs at a time (default: $max_jobs_run)
+  --max-jobs-run N   jobs at a time (default: as many as the cores, or GPUs, allow)
   --threads N        threads of a training job (default: $threads)
-  --ngpu N           GPUs of a training job; --device cpu|cuda|cuda:N (default: auto)
+  --ngpu N           GPUs of a training job (default: $ngpu); --device cpu keeps off them
   --dtype TYPE       float32 or float16 dump; --compress writes compressed Kaldi matrices
   --max-bad N        go on past so many unreadable clips
-  --pick failed      of a job array, only what failed
   --dry-run          print what would be run
   --help             this text
 $(recipe_help)
@@ -98,7 +97,8 @@ do_() {
 jobs_() {
   local backend
   read -ra backend <<<"$cmd"
-  do_ "${backend[@]}" --max-jobs-run "$max_jobs_run" --pick "$pick" "$@"
+  if [[ $max_jobs_run ]]; then backend+=(--max-jobs-run "$max_jobs_run"); fi
+  do_ "${backend[@]}" "$@"
 }
 
 # plan_ STAGE: leaves how many runs there are for a stage in $planned, their list in $plans/STAGE.

@@ -10,10 +10,19 @@ from typing import Any
 
 from espnet_like.augment.base import Augmentation, Plan, Progress, one_hot
 from espnet_like.augment.chain import Chain
+from espnet_like.augment.frequency_warp import FrequencyWarp
+from espnet_like.augment.cutmix import CutMix
+from espnet_like.augment.freqmix import FreqMix
 from espnet_like.augment.mixup import Mixup
+from espnet_like.augment.noise import Noise
 from espnet_like.augment.none import NoAugmentation
+from espnet_like.augment.one_of import OneOf
 from espnet_like.augment.specaugment import SpecAugment
 from espnet_like.augment.specaugment_pp import SpecAugmentPP
+from espnet_like.augment.specmix import SpecMix
+from espnet_like.augment.ssast_masks import SSASTMasks
+from espnet_like.augment.time_roll import TimeRoll
+from espnet_like.augment.upb_masks import UPBMasks
 from espnet_like.registry import build
 
 AUGMENTATIONS: dict[str, type[Augmentation]] = {
@@ -21,7 +30,16 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "specaugment": SpecAugment,
     "specaugment_pp": SpecAugmentPP,
     "mixup": Mixup,
+    "cutmix": CutMix,
+    "specmix": SpecMix,
+    "freqmix": FreqMix,
+    "upb_masks": UPBMasks,
+    "ssast_masks": SSASTMasks,
+    "frequency_warp": FrequencyWarp,
+    "noise": Noise,
+    "time_roll": TimeRoll,
     "chain": Chain,
+    "one_of": OneOf,
 }
 
 
@@ -38,12 +56,21 @@ __all__ = [
     "AUGMENTATIONS",
     "Augmentation",
     "Chain",
+    "CutMix",
+    "FreqMix",
+    "FrequencyWarp",
     "Mixup",
     "NoAugmentation",
+    "Noise",
+    "OneOf",
     "Plan",
     "Progress",
+    "SSASTMasks",
     "SpecAugment",
     "SpecAugmentPP",
+    "SpecMix",
+    "TimeRoll",
+    "UPBMasks",
     "build_augmentation",
     "one_hot",
 ]

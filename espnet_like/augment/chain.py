@@ -21,13 +21,22 @@ class Chain(Augmentation):
     """
 
     def __init__(self, methods: list[Any]) -> None:
-        from espnet_like.augment import build_augmentation  # the registry holds this class
-
-        self.methods = [
-            m if isinstance(m, Augmentation) else build_augmentation(m, f"augment.methods[{i}]")
-            for i, m in enumerate(methods)
-        ]
+        self.methods = build_methods(methods)
         self.layers = tuple(sorted({k for method in self.methods for k in method.layers}))
 
     def ops(self, batch: Batch) -> list[Op]:
         return [op for method in self.methods for op in method.ops(batch)]
+
+
+def build_methods(methods: list[Any]) -> list[Augmentation]:
+    """The augmentations that `methods`, augmentations or specifications, describe.
+
+    Raises:
+        UserError: a specification that cannot be built.
+    """
+    from espnet_like.augment import build_augmentation  # the registry holds this module's class
+
+    return [
+        m if isinstance(m, Augmentation) else build_augmentation(m, f"augment.methods[{i}]")
+        for i, m in enumerate(methods)
+    ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from espnet_like.bin.plan import read_plan
 from espnet_like.errors import run
-from espnet_like.files import read_json, write_text
+from espnet_like.files import read_json, update_text
 from espnet_like.scoring import figures
 from espnet_like.scoring.report import render
 from espnet_like.scoring.results import collect, merge_results, read_csv, write_csv
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
         write_csv(args.out / "results.csv", results, tables)
         if args.figures:
             draw(runs, args.figures)
-    write_text(args.out / "RESULTS.md", render(args.corpus, tables, results))
+    update_text(args.out / "RESULTS.md", render(args.corpus, tables, results))
     print(f"{args.out / 'RESULTS.md'}: {len(results)} rows")
 
 

@@ -7,6 +7,7 @@ another day or machine add up as long as the configuration is the same.
 from __future__ import annotations
 
 import csv
+import io
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from espnet_like.data.ark import ArkReader
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features.dump import FeatureDump
-from espnet_like.files import atomic_path, read_json, write_json
+from espnet_like.files import read_json, update_text, write_json
 from espnet_like.scoring.metrics import single_label
 from espnet_like.scoring.tables import Planned, Table, config_digest
 
@@ -205,24 +206,25 @@ COLUMNS = (*IDENTITY, *DERIVED, *BY_RUN, "parameters", "bytes", "device", "revis
 def write_csv(path: Path, results: Sequence[Result], tables: Mapping[str, Table]) -> None:
     """One line per result; what is derived, or stands in the table's file, is there to be read."""
     rows = {(stem, row.name): row for stem, table in tables.items() for row in table.rows}
-    with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for r in results:
-            line = {
-                **{name: getattr(r, name) for name in COLUMNS if name not in DERIVED},
-                "mean": "" if r.mean is None else f"{r.mean:.6f}",
-                "std": "" if r.std is None else f"{r.std:.6f}",
-                "seeds": len(r.complete_seeds(r.folds)),
-                "folds": len(r.folds),
-                "seconds": round(sum(r.seconds_of.values())),
-            }
-            row = rows.get((r.table, r.row))
-            for name in ("published", "published_std", "source"):
-                line[name] = getattr(row, name, None)
-            for name in BY_RUN:
-                line[name] = _encode(getattr(r, name))
-            writer.writerow(line)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for r in results:
+        line = {
+            **{name: getattr(r, name) for name in COLUMNS if name not in DERIVED},
+            "mean": "" if r.mean is None else f"{r.mean:.6f}",
+            "std": "" if r.std is None else f"{r.std:.6f}",
+            "seeds": len(r.complete_seeds(r.folds)),
+            "folds": len(r.folds),
+            "seconds": round(sum(r.seconds_of.values())),
+        }
+        row = rows.get((r.table, r.row))
+        for name in ("published", "published_std", "source"):
+            line[name] = getattr(row, name, None)
+        for name in BY_RUN:
+            line[name] = _encode(getattr(r, name))
+        writer.writerow(line)
+    update_text(path, file.getvalue())
 
 
 def read_csv(path: Path) -> list[Result]:
