@@ -10,9 +10,9 @@ from typing import Any
 
 from espnet_like.augment.base import Augmentation, Plan, Progress, one_hot
 from espnet_like.augment.chain import Chain
-from espnet_like.augment.frequency_warp import FrequencyWarp
 from espnet_like.augment.cutmix import CutMix
 from espnet_like.augment.freqmix import FreqMix
+from espnet_like.augment.frequency_warp import FrequencyWarp
 from espnet_like.augment.mixup import Mixup
 from espnet_like.augment.noise import Noise
 from espnet_like.augment.none import NoAugmentation
@@ -38,7 +38,13 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "frequency_warp": FrequencyWarp,
     "noise": Noise,
     "time_roll": TimeRoll,
+    "upb_masks": UPBMasks,
+    "ssast_masks": SSASTMasks,
+    "frequency_warp": FrequencyWarp,
+    "noise": Noise,
+    "time_roll": TimeRoll,
     "chain": Chain,
+    "one_of": OneOf,
     "one_of": OneOf,
 }
 

@@ -25,6 +25,18 @@ SPECS = {
     "mixture": {"name": "specaugment_pp", "mode": "mixture"},
     "cutting": {"name": "specaugment_pp", "mode": "cutting"},
     "mixup": {"name": "mixup", "layers": [0, 1, 2, 3, 4]},
+    "upb_masks": {"name": "upb_masks", "layers": [0, 2]},
+    "ssast_masks": {"name": "ssast_masks", "preset": "esc50", "layers": [0, 4]},
+    "frequency_warp": {"name": "frequency_warp", "layers": [0, 1], "strength": 0.5},
+    "noise": {"name": "noise", "layers": [0, 3]},
+    "time_roll": {"name": "time_roll", "layers": [0, 1]},
+    "one_of": {
+        "name": "one_of",
+        "methods": [
+            {"name": "mixup", "layers": [2]},
+            {"name": "chain", "methods": [{"name": "noise"}, {"name": "upb_masks"}]},
+        ],
+    },
     "chain": {
         "name": "chain",
         "methods": [{"name": "mixup", "layers": [3]}, {"name": "specaugment_pp"}],
