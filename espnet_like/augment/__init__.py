@@ -38,13 +38,7 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "frequency_warp": FrequencyWarp,
     "noise": Noise,
     "time_roll": TimeRoll,
-    "upb_masks": UPBMasks,
-    "ssast_masks": SSASTMasks,
-    "frequency_warp": FrequencyWarp,
-    "noise": Noise,
-    "time_roll": TimeRoll,
     "chain": Chain,
-    "one_of": OneOf,
     "one_of": OneOf,
 }
 
