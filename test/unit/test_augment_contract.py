@@ -37,6 +37,9 @@ SPECS = {
             {"name": "chain", "methods": [{"name": "noise"}, {"name": "upb_masks"}]},
         ],
     },
+    "cutmix": {"name": "cutmix", "layers": [0, 1, 2, 3, 4]},
+    "specmix": {"name": "specmix", "layers": [0, 1, 2, 3, 4]},
+    "freqmix": {"name": "freqmix", "layers": [0, 1, 2, 3, 4]},
     "chain": {
         "name": "chain",
         "methods": [{"name": "mixup", "layers": [3]}, {"name": "specaugment_pp"}],
