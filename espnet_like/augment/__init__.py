@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from espnet_like.augment.base import Augmentation, Plan, Progress, one_hot
+from espnet_like.augment.base import Augmentation, Plan, Progress, Waves, one_hot
+from espnet_like.augment.bc_learning import BCLearning
 from espnet_like.augment.chain import Chain
 from espnet_like.augment.cutmix import CutMix
 from espnet_like.augment.freqmix import FreqMix
@@ -20,9 +21,12 @@ from espnet_like.augment.one_of import OneOf
 from espnet_like.augment.specaugment import SpecAugment
 from espnet_like.augment.specaugment_pp import SpecAugmentPP
 from espnet_like.augment.specmix import SpecMix
+from espnet_like.augment.speechmix import SpeechMix
 from espnet_like.augment.ssast_masks import SSASTMasks
+from espnet_like.augment.superposition import Superposition
 from espnet_like.augment.time_roll import TimeRoll
 from espnet_like.augment.upb_masks import UPBMasks
+from espnet_like.augment.wave_mixup import WaveMixup
 from espnet_like.registry import build
 
 AUGMENTATIONS: dict[str, type[Augmentation]] = {
@@ -33,6 +37,10 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "cutmix": CutMix,
     "specmix": SpecMix,
     "freqmix": FreqMix,
+    "wave_mixup": WaveMixup,
+    "superposition": Superposition,
+    "speechmix": SpeechMix,
+    "bc_learning": BCLearning,
     "upb_masks": UPBMasks,
     "ssast_masks": SSASTMasks,
     "frequency_warp": FrequencyWarp,
@@ -55,6 +63,7 @@ def build_augmentation(spec: Mapping[str, Any], where: str = "augment") -> Augme
 __all__ = [
     "AUGMENTATIONS",
     "Augmentation",
+    "BCLearning",
     "Chain",
     "CutMix",
     "FreqMix",
@@ -69,8 +78,12 @@ __all__ = [
     "SpecAugment",
     "SpecAugmentPP",
     "SpecMix",
+    "SpeechMix",
+    "Superposition",
     "TimeRoll",
     "UPBMasks",
+    "WaveMixup",
+    "Waves",
     "build_augmentation",
     "one_hot",
 ]

@@ -4,6 +4,10 @@
     logits = model(features, lengths=lengths, tap=plan)   # calls plan(k, x) at tap k = 0 .. K
     loss = criterion(logits, plan.targets)                # read after the forward pass
 
+A method that changes waveforms does so before the front end, and says what draws the plan then:
+
+    wave, targets, lengths, augmentation = augmentation.draw_wave(wave, targets, lengths, rate, ...)
+
 Tap 0 is the input. An augmentation draws random numbers from a generator on the CPU and hands
 back `Op`s, each with the layer where it acts. Positions and sizes are worked out from these
 numbers when the op meets its tensor, so one op fits a map of any size, and the same generator
@@ -142,13 +146,51 @@ class Batch:
         return x.to(self.features.device, non_blocking=True)
 
 
+class Waves(NamedTuple):
+    """A batch after `Augmentation.draw_wave`.
+
+    Args:
+        wave: (B, C, L).
+        targets: (B, num_classes) float.
+        lengths: (B,) samples that are not padding; None when all are.
+        then: what draws the plan of these waveforms' features.
+    """
+
+    wave: Tensor
+    targets: Tensor
+    lengths: Tensor | None
+    then: Augmentation
+
+
 class Augmentation(ABC):
     """A method; holds its settings and no state.
 
-    `layers` are the taps where it may act.
+    `layers` are the taps where it may act; `needs_wave`: whether it wants `draw_wave` called.
     """
 
     layers: tuple[int, ...] = (0,)
+    needs_wave: bool = False
+
+    def draw_wave(
+        self,
+        wave: Tensor,
+        targets: Tensor,
+        lengths: Tensor | None,
+        sample_rate: int,
+        generator: torch.Generator | None = None,
+        progress: Progress = START,
+    ) -> Waves:
+        """One batch of waveforms, changed before the front end; most methods leave it alone.
+
+        Args:
+            wave: (B, C, L), left as it is.
+            targets: (B, num_classes) float.
+            lengths: (B,) samples that are not padding, on the CPU; None when all are.
+            sample_rate: Hz.
+            generator: on the CPU; None for torch's own.
+            progress: for methods with a schedule.
+        """
+        return Waves(wave, targets, lengths, self)
 
     def draw(
         self,

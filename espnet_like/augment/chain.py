@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from espnet_like.augment.base import Augmentation, Batch, Op
+import torch
+from torch import Tensor
+
+from espnet_like.augment.base import START, Augmentation, Batch, Op, Progress, Waves
 
 
 class Chain(Augmentation):
@@ -23,6 +26,24 @@ class Chain(Augmentation):
     def __init__(self, methods: list[Any]) -> None:
         self.methods = build_methods(methods)
         self.layers = tuple(sorted({k for method in self.methods for k in method.layers}))
+        self.needs_wave = any(method.needs_wave for method in self.methods)
+
+    def draw_wave(
+        self,
+        wave: Tensor,
+        targets: Tensor,
+        lengths: Tensor | None,
+        sample_rate: int,
+        generator: torch.Generator | None = None,
+        progress: Progress = START,
+    ) -> Waves:
+        rest = []
+        for method in self.methods:
+            wave, targets, lengths, then = method.draw_wave(
+                wave, targets, lengths, sample_rate, generator, progress
+            )
+            rest.append(then)
+        return Waves(wave, targets, lengths, Chain(rest))
 
     def ops(self, batch: Batch) -> list[Op]:
         return [op for method in self.methods for op in method.ops(batch)]

@@ -6,8 +6,9 @@ from math import fsum
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from espnet_like.augment.base import Augmentation, Batch, Op
+from espnet_like.augment.base import START, Augmentation, Batch, Op, Progress, Waves
 from espnet_like.augment.chain import build_methods
 
 
@@ -43,11 +44,24 @@ class OneOf(Augmentation):
         self.methods = build_methods(methods)
         self.probabilities = torch.tensor(probabilities, dtype=torch.float64)
         self.layers = tuple(sorted({k for method in self.methods for k in method.layers}))
+        self.needs_wave = any(method.needs_wave for method in self.methods)
 
     def choose(self, generator: torch.Generator | None) -> Augmentation:
         """The method of one batch."""
         index = torch.multinomial(self.probabilities, 1, generator=generator)
         return self.methods[int(index)]
+
+    def draw_wave(
+        self,
+        wave: Tensor,
+        targets: Tensor,
+        lengths: Tensor | None,
+        sample_rate: int,
+        generator: torch.Generator | None = None,
+        progress: Progress = START,
+    ) -> Waves:
+        method = self.choose(generator)
+        return method.draw_wave(wave, targets, lengths, sample_rate, generator, progress)
 
     def ops(self, batch: Batch) -> list[Op]:
         return self.choose(batch.generator).ops(batch)

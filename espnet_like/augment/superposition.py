@@ -1,0 +1,123 @@
+"""Superposition mixup: two waveforms added, all tags of both.
+
+Ebbers and Haeb-Umbach, "Convolutional Recurrent Neural Network and Data Augmentation for Audio
+Tagging with Noisy Labels and Minimal Supervision" (UPB, DCASE 2019 Task 2), section 2.1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from espnet_like.augment.base import START, Progress, Waves
+from espnet_like.augment.none import NoAugmentation
+from espnet_like.augment.pairs import choose
+from espnet_like.augment.waveforms import WaveMethod, content
+
+SILENT = 1e-3  # the least peak that a partner is divided by
+
+
+class Superposition(WaveMethod):
+    """x(t) = l_0 x_i(t) + gamma l_1 (max |x_i| / max |x_j|) x_j(t - tau), y = y_i OR y_j.
+
+    gamma ~ Bernoulli(probability). l_m = a_m^(2 b_m - 1) with a_m ~ U(1, 2) and b_m ~
+    Bernoulli(1/2): each sound is made louder or softer by a factor between one and two. x_j is
+    any other clip of the batch with T_j <= max_ratio T_i; a clip without one is not mixed. tau ~
+    U(max(-T_j, T_i - max_seconds), min(T_i, max_seconds - T_j)), in whole samples, so that x_j may
+    start before x_i and end after it, and the result, which begins with the earlier and ends with
+    the later of the two, is not longer than max_seconds. Clips longer than that are not mixed.
+
+    Args:
+        probability: of mixing, 2/3 in the report.
+        max_ratio: the longest partner, in lengths of the base.
+        max_seconds: the longest result.
+        scale_when_unmixed: apply l_0 where gamma = 0 too, as the formula says; the authors' code
+            scales only what it mixes.
+        allow_self: let a clip be its own partner.
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    def __init__(
+        self,
+        probability: float = 2 / 3,
+        max_ratio: float = 1.1,
+        max_seconds: float = 30.0,
+        scale_when_unmixed: bool = True,
+        allow_self: bool = False,
+    ) -> None:
+        if not 0 <= probability <= 1:
+            raise ValueError(f"probability must be between 0 and 1, not {probability}")
+        if min(max_ratio, max_seconds) <= 0:
+            raise ValueError("max_ratio and max_seconds must be positive")
+        self.probability = probability
+        self.max_ratio = max_ratio
+        self.max_seconds = max_seconds
+        self.scale_when_unmixed = scale_when_unmixed
+        self.allow_self = allow_self
+
+    def draw_wave(
+        self,
+        wave: Tensor,
+        targets: Tensor,
+        lengths: Tensor | None,
+        sample_rate: int,
+        generator: torch.Generator | None = None,
+        progress: Progress = START,
+    ) -> Waves:
+        size, _, samples = wave.shape
+        ours = torch.full((size,), samples) if lengths is None else lengths.cpu()
+        partner, mixed = self._pairs(ours, sample_rate, generator)
+        theirs = torch.where(mixed, ours[partner], 0)
+        low, high = self._delays(ours, theirs, sample_rate)
+        unit = torch.rand(size, dtype=torch.float64, generator=generator)
+        tau = torch.where(mixed, low + (unit * (high - low + 1)).long(), 0)
+        lead = (-tau).clamp(min=0)  # of x_j over x_i
+        after = torch.maximum(ours, tau + theirs) + lead
+        own, part = self._gains(size, generator)
+        if not self.scale_when_unmixed:
+            own = torch.where(mixed, own, 1)
+
+        def move(x: Tensor) -> Tensor:
+            return x.to(wave.device, non_blocking=True)
+
+        j, both, width = move(partner), move(mixed), int(after.max())
+        inside = content(wave, lengths)
+        peak = (wave if inside is None else wave * inside).abs().amax((1, 2))
+        part = move(part) * peak / peak[j].clamp(min=SILENT)
+        base = placed(wave, move(lead), move(ours), width) * move(own)[:, None, None]
+        added = placed(wave[j], move(lead + tau), move(theirs), width) * part[:, None, None]
+        union = torch.where(both[:, None], torch.maximum(targets, targets[j]), targets)
+        equal = lengths is None and bool((after == samples).all())
+        return Waves(base + added, union, None if equal else after, NoAugmentation())
+
+    def _pairs(
+        self, lengths: Tensor, sample_rate: int, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """(B,) partners, and whether gamma is 1 and there is one."""
+        size = len(lengths)
+        short = lengths <= self.max_seconds * sample_rate
+        allowed = (lengths <= self.max_ratio * lengths[:, None]) & short & short[:, None]
+        if not self.allow_self:
+            allowed.fill_diagonal_(False)
+        partner, found = choose(torch.rand(size, size, generator=generator), allowed)
+        return partner, found & (torch.rand(size, generator=generator) < self.probability)
+
+    def _delays(self, ours: Tensor, theirs: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
+        """(B,) the least and the greatest tau in samples."""
+        longest = int(self.max_seconds * sample_rate)
+        return torch.maximum(-theirs, ours - longest), torch.minimum(ours, longest - theirs)
+
+    def _gains(self, size: int, generator: torch.Generator | None) -> Tensor:
+        """l_0 and l_1, (2, B)."""
+        factor = 1 + torch.rand(2, size, generator=generator)
+        return torch.where(torch.rand(2, size, generator=generator) < 0.5, factor, 1 / factor)
+
+
+def placed(wave: Tensor, first: Tensor, count: Tensor, width: int) -> Tensor:
+    """(B, C, width): the first `count` (B,) samples of each clip from position `first` (B,) on."""
+    source = torch.arange(width, device=wave.device) - first[:, None]
+    inside = (source >= 0) & (source < count[:, None])
+    index = source.clamp(0, wave.shape[2] - 1)[:, None].expand(-1, wave.shape[1], -1)
+    return wave.gather(2, index) * inside[:, None]
