@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from espnet_like.augment.base import Augmentation, Batch, Op, Share, check_layers
-from espnet_like.augment.gather import take
+from espnet_like.augment.gather import take_bins
 
 Corner = Literal["mid", "vtlp"]
 Edge = Literal["zero", "clamp"]
@@ -84,7 +84,7 @@ class FrequencyWarp(Augmentation):
 
 @dataclass(frozen=True, eq=False)
 class WarpOp(Op):
-    """`alpha` (B,) and `corner`, f_c / F (B,), in double precision."""
+    """`alpha` (B,) and `fc` (B,), the corner as a share of F, in double precision."""
 
     layer: int
     alpha: Tensor
@@ -113,6 +113,6 @@ class WarpOp(Op):
         if self.edge == "zero":
             own = own * (low <= last)[:, None, :, None]
             part = part * (low < last)[:, None, :, None]
-        below = take(x, low.clamp(max=last), axis=2) * own.to(x.dtype)
-        above = take(x, (low + 1).clamp(max=last), axis=2)
+        below = take_bins(x, low.clamp(max=last)) * own.to(x.dtype)
+        above = take_bins(x, (low + 1).clamp(max=last))
         return torch.addcmul(below, above, part.to(x.dtype)), None

@@ -6,21 +6,37 @@ import torch
 from torch import Tensor
 
 
-def take(x: Tensor, index: Tensor, axis: int) -> Tensor:
-    """x[b, ..., index[b, n], ...]: the cells of `axis` in another order.
+def take_bins(x: Tensor, index: Tensor) -> Tensor:
+    """x[b, :, index[b, n], :]: (B, C, N, T), in x's memory format.
+
+    Copies whole rows, which is many times faster than to gather their cells.
 
     Args:
         x: (B, C, F, T).
-        index: (B, N) cells of the axis, for N new ones.
-        axis: 2 frequency, 3 time.
-
-    Returns:
-        A new tensor like x, in x's memory format, with N cells along the axis.
+        index: (B, N) bins of each sample.
     """
-    shape = list(x.shape)
-    shape[axis] = index.shape[1]
-    index = index[:, None, :, None] if axis == 2 else index[:, None, None, :]
-    result = x.gather(axis, index.expand(shape))
+    size, channels, bins, frames = x.shape
+    sample = torch.arange(size, device=x.device)[:, None]
+    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        rows = x.permute(0, 2, 3, 1).reshape(size * bins, frames * channels)
+        taken = rows.index_select(0, (sample * bins + index).flatten())
+        return taken.view(size, -1, frames, channels).permute(0, 3, 1, 2)
+    channel = torch.arange(channels, device=x.device)[:, None]
+    row = (sample[:, None] * channels + channel) * bins + index[:, None]
+    taken = x.reshape(size * channels * bins, frames).index_select(0, row.flatten())
+    return taken.view(size, channels, -1, frames)
+
+
+def take_frames(x: Tensor, index: Tensor) -> Tensor:
+    """x[b, :, :, index[b, n]]: (B, C, F, N), in x's memory format.
+
+    Args:
+        x: (B, C, F, T).
+        index: (B, N) frames of each sample.
+    """
+    size, channels, bins, _ = x.shape
+    index = index[:, None, None, :].expand(size, channels, bins, -1)
+    result = x.gather(3, index)
     if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         return result.contiguous(memory_format=torch.channels_last)
     return result

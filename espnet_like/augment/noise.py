@@ -6,6 +6,7 @@ code, which adds it in both of its recipes (ESC-50, Speech Commands V2).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ class Noise(Augmentation):
     def ops(self, batch: Batch) -> list[Op]:
         layer = self.layers[batch.integer(0, len(self.layers))]
         size = len(batch.features)
-        keys = torch.randint(2**32, (size,), generator=batch.generator)
+        keys = torch.randint(-(2**63), 2**63 - 1, (size,), generator=batch.generator)
         return [NoiseOp(layer, batch.move(keys), batch.uniform(size) * self.amplitude)]
 
 
@@ -62,28 +63,29 @@ class NoiseOp(Op):
 
 
 def uniform_field(keys: Tensor, shape: Sequence[int]) -> Tensor:
-    """Numbers of [0, 1) for every cell of every sample, float32 (B, *shape).
+    """Numbers of [0, 1), multiples of 2**-16, for every cell of every sample: float32 (B, *shape).
 
     A function of key and cell: no state, no transfer, and the same numbers on any device, which
-    generators of two devices never give. With h a mixing function of 32 bits, a cell's number is
-    h(h(cell) + key), of which the upper 24 bits count.
+    generators of two devices never give. It is SplitMix64 (Steele, Lea and Flood, "Fast
+    Splittable Pseudorandom Number Generators", OOPSLA 2014) with the sample's key as its seed:
+    word n of 64 bits holds cells 4 n .. 4 n + 3. Integers wrap around.
     """
-    count = 1
-    for n in shape:
-        count *= n
-    cells = _mix(torch.arange(count, device=keys.device).view(1, *shape))
-    bits = _mix((cells + keys.view(-1, *[1] * len(shape))) & _LOW)
-    return (bits >> 8).float() * 2.0**-24
+    count = math.prod(shape)
+    n = torch.arange(1, -(-count // 4) + 1, device=keys.device)
+    z = keys[:, None] + n * _GAMMA
+    z = (z ^ _shifted(z, 30)) * _FIRST
+    z = (z ^ _shifted(z, 27)) * _SECOND
+    z = z ^ _shifted(z, 31)
+    signed = z.view(torch.int16)[:, :count].reshape(-1, *shape)
+    return (signed.float() + 2**15) * 2**-16
 
 
-_LOW = 2**32 - 1
+# SplitMix64's constants, as signed numbers of 64 bits.
+_GAMMA = 0x9E3779B97F4A7C15 - 2**64
+_FIRST = 0xBF58476D1CE4E5B9 - 2**64
+_SECOND = 0x94D049BB133111EB - 2**64
 
 
-def _mix(x: Tensor) -> Tensor:
-    """A bijection of 0 .. 2**32 - 1 that spreads every bit over all (C. Wellons' lowbias32).
-
-    The second factor is 0x846CA68B - 2**32, so that no product leaves 64 bits.
-    """
-    x = ((x ^ x >> 16) * 0x7FEB352D) & _LOW
-    x = ((x ^ x >> 15) * -0x7B935975) & _LOW
-    return x ^ x >> 16
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """`x` shifted to the right as an unsigned number."""
+    return (x >> bits) & (2 ** (64 - bits) - 1)

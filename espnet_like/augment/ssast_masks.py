@@ -25,7 +25,8 @@ class SSASTMasks(Augmentation):
     SSAST masks the log mel energies with 0 before it normalises them by (x - mean) / (2 std). Here
     features are normalised already: its fill is `value` = -mean / (2 std), which the presets
     `esc50` and `sc_v2` hold for SSAST's own statistics. It suits no other front end; 0, the
-    default, is the mean of any normalised features.
+    default, is the mean of any normalised features. All that SSAST does to a spectrogram is a
+    `chain` of ssast_masks, noise and time_roll.
 
     Args:
         layers: taps; one of them is drawn per batch.

@@ -119,15 +119,15 @@ class StripeOp(Op):
         """The time and the frequency stripes on a map (B, C, F, T), as integers."""
         return self.time.place(shape[3], valid), self.freq.place(shape[2])
 
-    def weight(self, x: Tensor, valid: Tensor | None, value: float) -> Tensor:
-        """(B, 1, F, T) of x's dtype: `value` inside a stripe, 0 outside and in padding."""
+    def mask(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """(B, 1, F, T) bool: inside a stripe, and not padding."""
         time, freq = self.stripes(x.shape, valid)
-        frames = time.cover(x.shape[3]).to(x.dtype)[:, None, None, :] * value
-        bins = freq.cover(x.shape[2]).to(x.dtype)[:, None, :, None] * value
+        frames = time.cover(x.shape[3])[:, None, None, :]
+        bins = freq.cover(x.shape[2])[:, None, :, None]
         if valid is not None:
             inside = torch.arange(x.shape[3], device=x.device) < valid[:, None]
-            bins = bins * inside[:, None, None, :]
-        return torch.maximum(frames, bins)
+            bins = bins & inside[:, None, None, :]
+        return frames | bins
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,17 +137,15 @@ class FillOp(StripeOp):
     fill: float | None = 0.0
 
     def __call__(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Share | None]:
-        if self.fill == 0:
-            return x * (1 - self.weight(x, valid, 1)), None
-        weight = self.weight(x, valid, 1)
+        mask = self.mask(x, valid)
         if self.fill is not None:
-            return torch.lerp(x, torch.full_like(x[:1, :1, :1, :1], self.fill), weight), None
+            return torch.where(mask, self.fill, x), None
         if valid is None:
-            return torch.lerp(x, x.mean((2, 3), keepdim=True), weight), None
+            return torch.where(mask, x.mean((2, 3), keepdim=True), x), None
         inside = torch.arange(x.shape[3], device=x.device) < valid[:, None]
         profile = x.mean(2, keepdim=True) * inside[:, None, None, :]
         mean = profile.sum(3, keepdim=True) / valid.clamp(min=1)[:, None, None, None]
-        return torch.lerp(x, mean.to(x.dtype), weight), None
+        return torch.where(mask, mean.to(x.dtype), x), None
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,4 +162,4 @@ class PartnerOp(StripeOp):
     def __call__(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Share | None]:
         if valid is not None:
             valid = torch.minimum(valid, valid.roll(-self.shift))
-        return blend(x, self.weight(x, valid, self.part), self.shift), None
+        return blend(x, (self.mask(x, valid) * self.part).to(x.dtype), self.shift), None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from espnet_like.augment.base import Augmentation, Batch, Op, Share, check_layers
-from espnet_like.augment.gather import take
+from espnet_like.augment.gather import take_frames
 
 
 class TimeRoll(Augmentation):
@@ -63,7 +63,7 @@ class RollOp(Op):
         shift = (self.shift * (size / self.frames)).round().long()[:, None]
         frame = torch.arange(size, device=x.device)
         if valid is None:
-            return take(x, (frame - shift) % size, axis=3), None
+            return take_frames(x, (frame - shift) % size), None
         n = valid[:, None]
         turned = (frame - shift) % n.clamp(min=1)
-        return take(x, torch.where(frame < n, turned, frame), axis=3), None
+        return take_frames(x, torch.where(frame < n, turned, frame)), None
