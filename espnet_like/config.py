@@ -40,6 +40,7 @@ class Data:
         corpus: name of the corpus in result tables.
         fold: number of the fold in result tables.
         dump: directory of the feature dump.
+        waves: directory of the dump of waveforms, for augmentations that change these.
         stats: normalisation of the training part (JSON of stage 3).
         train: data directory to train on.
         valid: data directory that chooses the epoch, if one does.
@@ -50,6 +51,7 @@ class Data:
     corpus: str = ""
     fold: int = 1
     dump: str = ""
+    waves: str | None = None
     stats: str = ""
     train: str = ""
     valid: str | None = None

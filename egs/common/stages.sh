@@ -28,6 +28,7 @@ if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q '^GPU
 device=auto
 dtype=float32
 compress=false
+waves=false
 max_bad=0
 dry_run=false
 declare -F recipe_help >/dev/null || recipe_help() { :; }
@@ -57,6 +58,7 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
   --threads N        threads of a training job (default: $threads)
   --ngpu N           GPUs of a training job (default: $ngpu); --device cpu keeps off them
   --dtype TYPE       float32 or float16 dump; --compress writes compressed Kaldi matrices
+  --waves            dump the waveforms too (conf/waves.yaml), for an --augment that changes them
   --max-bad N        go on past so many unreadable clips
   --dry-run          print what would be run
   --help             this text
@@ -112,6 +114,7 @@ plan_() {
     options+=(--model "$model" --augment "$augment" --train "$train")
   fi
   if $valid; then options+=(--valid); fi
+  if $waves; then options+=(--waves "dump/raw/$corpus"); fi
   if $dry_run; then
     do_ python -m espnet_like.bin.plan "${options[@]}" "${overrides[@]}"
     planned=N
@@ -120,13 +123,20 @@ plan_() {
   fi
 }
 
-stage_feats() {
-  local options=(--config conf/features.yaml --data "data/$corpus/all" --out "$dump")
-  options+=(--num-jobs "$nj" --dtype "$dtype" --max-bad "$max_bad")
-  if $compress; then options+=(--compress); fi
-  jobs_ --num-threads 1 "JOB=1:$nj" "$logs/feats.JOB.log" \
+# dump_ CONFIG OUT LOG OPTIONS... : a dump of the whole corpus.
+dump_() {
+  local options=(--config "$1" --data "data/$corpus/all" --out "$2" "${@:4}")
+  options+=(--num-jobs "$nj" --max-bad "$max_bad")
+  jobs_ --num-threads 1 "JOB=1:$nj" "$logs/$3.JOB.log" \
     python -m espnet_like.bin.dump_feats "${options[@]}" --job JOB
   do_ python -m espnet_like.bin.dump_feats "${options[@]}" --merge
+}
+
+stage_feats() {
+  local options=(--dtype "$dtype")
+  if $compress; then options+=(--compress); fi
+  dump_ conf/features.yaml "$dump" feats "${options[@]}"
+  if $waves; then dump_ conf/waves.yaml "dump/raw/$corpus" waves; fi
 }
 
 stage_stats() {

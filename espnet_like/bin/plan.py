@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--conf", type=Path, default=Path("conf"))
     parser.add_argument("--data", type=Path, required=True, help="data/<corpus>")
     parser.add_argument("--dump", type=Path, required=True, help="dump/<features>/<corpus>")
+    parser.add_argument("--waves", type=Path, help="dump/raw/<corpus>, for what changes waveforms")
     parser.add_argument("--exp", type=Path, default=Path("exp"))
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--folds", type=_numbers, required=True, help='e.g. "1 2 3 4 5"')
@@ -32,7 +33,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--train", default="train", help="stem of conf/<train>.yaml")
     args, overrides = parser.parse_known_args(argv)
     place = Place(
-        args.conf, args.data, args.dump, args.exp, args.corpus, tuple(args.folds), args.valid
+        args.conf,
+        args.data,
+        args.dump,
+        args.exp,
+        args.corpus,
+        tuple(args.folds),
+        args.valid,
+        args.waves,
     )
     if args.table:
         table = read_table(args.conf / "tables" / f"{args.table}.yaml")

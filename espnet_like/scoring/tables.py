@@ -88,7 +88,8 @@ class Place(NamedTuple):
 
     conf: its configuration; data: data directories of the corpus (fold<k>/train, test, ...);
     dump: the feature dump (stats/fold<k>/train.json beside the arks); exp: runs;
-    corpus: name in tables; folds: all of them; valid: a fold of the training part picks the epoch.
+    corpus: name in tables; folds: all of them; valid: a fold of the training part picks the epoch;
+    waves: the dump of waveforms, if there is one.
     """
 
     conf: Path
@@ -98,6 +99,7 @@ class Place(NamedTuple):
     corpus: str
     folds: tuple[int, ...]
     valid: bool = False
+    waves: Path | None = None
 
 
 class Planned(NamedTuple):
@@ -188,6 +190,7 @@ def with_data(config: Experiment, place: Place, fold: int, seed: int) -> Experim
         "corpus": place.corpus,
         "fold": fold,
         "dump": str(place.dump),
+        "waves": str(place.waves) if place.waves else None,
         "stats": str(stats / f"{train}.json"),
         "train": str(base / train),
         "valid": str(base / "valid") if place.valid else None,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from espnet_like.augment.base import START, Augmentation, Progress
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError
 from espnet_like.features.dump import FeatureDump
@@ -77,7 +78,8 @@ class ClipSet:
         self.shape = (dump.channels, dump.bins, int(self.frames.min()))  # of the shortest clip
         self._reader = _Reader(self.utterances, dump, self.frames)
         self._workers = workers
-        needed = 4 * dump.channels * dump.bins * int(self.frames.max()) * len(self)
+        values = dump.channels * dump.bins * int(self.frames.max()) * len(self)
+        needed = values * self._reader.dtype.itemsize
         if in_memory == "auto":
             in_memory = needed <= SHARE_OF_MEMORY * free_memory(device)
         self.tensor = self._load_all() if in_memory else None
@@ -106,7 +108,17 @@ class ClipSet:
         for chosen, (raw, frames) in zip(self._schedule, self._loader, strict=True):
             features = self._normalized(raw.to(self.device, non_blocking=True), frames)
             targets = self.targets[chosen].to(self.device, non_blocking=True)
-            yield Batch(features, targets, None if self.uniform else frames.to(self.device))
+            yield Batch(features, targets, self._lengths(frames))
+
+    def prepared(
+        self,
+        batch: Batch,
+        augmentation: Augmentation,
+        generator: torch.Generator | None = None,
+        progress: Progress = START,
+    ) -> tuple[Batch, Augmentation]:
+        """The batch as features, and what draws their plan."""
+        return batch, augmentation
 
     def in_order(self, batch_size: int) -> list[list[int]]:
         """All clips once, in order; clips of unequal length go one by one, free of padding."""
@@ -119,12 +131,12 @@ class ClipSet:
         frames = self.frames[index]
         index = index.to(self.device, non_blocking=True)
         features = self.tensor.index_select(0, index)[..., : int(frames.max())]
-        lengths = None if self.uniform else frames.to(self.device, non_blocking=True)
-        return Batch(features, self._device_targets.index_select(0, index), lengths)
+        targets = self._device_targets.index_select(0, index)
+        return Batch(features, targets, self._lengths(frames))
 
     def _load_all(self) -> Tensor:
         shape = (len(self), *self._reader.shape, int(self.frames.max()))
-        tensor = torch.zeros(shape, device=self.device)
+        tensor = torch.zeros(shape, dtype=self._reader.dtype, device=self.device)
         for start in range(0, len(self), 64):
             chosen = list(range(start, min(start + 64, len(self))))
             raw, frames = self._reader[chosen]
@@ -134,24 +146,28 @@ class ClipSet:
 
     def _normalized(self, raw: Tensor, frames: Tensor) -> Tensor:
         features = self.normalize(raw)
-        if self.uniform:
-            return features
-        inside = torch.arange(raw.shape[-1], device=raw.device) < frames.to(raw.device)[:, None]
-        return torch.where(inside[:, None, None, :], features, 0.0)
+        return features if self.uniform else zero_padding(features, frames.to(raw.device))
+
+    def _lengths(self, frames: Tensor) -> Tensor | None:
+        return None if self.uniform else frames.to(self.device, non_blocking=True)
 
 
 class _Reader(Dataset[tuple[Tensor, Tensor]]):
-    """Lists of positions -> raw features (B, C, F, T), zero padded, and frames (B,)."""
+    """Lists of positions -> raw features (B, C, F, T), zero padded, and frames (B,).
+
+    `features raw` have one bin; their frames are int16 samples.
+    """
 
     def __init__(self, utterances: Sequence[str], dump: FeatureDump, frames: Tensor) -> None:
         self._utterances = utterances
         self._dump = dump
         self._frames = frames
         self.shape = (dump.channels, dump.bins)
+        self.dtype = torch.int16 if dump.features["name"] == "raw" else torch.float32
 
     def __getitem__(self, chosen: list[int]) -> tuple[Tensor, Tensor]:
         frames = self._frames[chosen]
-        batch = torch.zeros(len(chosen), *self.shape, int(frames.max()))
+        batch = torch.zeros(len(chosen), *self.shape, int(frames.max()), dtype=self.dtype)
         for row, position in enumerate(chosen):
             matrix = torch.from_numpy(self._dump.read(self._utterances[position]))
             batch[row, ..., : len(matrix)] = matrix.view(len(matrix), *self.shape).permute(1, 2, 0)
@@ -169,6 +185,12 @@ class _Schedule(Sampler[list[int]]):
 
     def __len__(self) -> int:
         return len(self._schedule)
+
+
+def zero_padding(features: Tensor, frames: Tensor) -> Tensor:
+    """(B, C, F, T) with zeros after each clip's (B,) frames."""
+    inside = torch.arange(features.shape[-1], device=features.device) < frames[:, None]
+    return torch.where(inside[:, None, None, :], features, 0.0)
 
 
 def free_memory(device: torch.device) -> int:

@@ -24,6 +24,7 @@ from espnet_like.data.ark import ArkWriter
 from espnet_like.data.directory import DataDir
 from espnet_like.environment import environment
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.features import FRONT_ENDS
 from espnet_like.features.dump import FeatureDump, check_dump
 from espnet_like.features.normalize import Normalize, Stats
 from espnet_like.files import digest, read_json, write_json, write_text
@@ -38,6 +39,7 @@ from espnet_like.training.losses import LOSSES
 from espnet_like.training.ranks import Ranks
 from espnet_like.training.schedules import SCHEDULES
 from espnet_like.training.trainer import Preempted, Trainer
+from espnet_like.training.waves import WaveSet
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +65,9 @@ class Run:
         """Say which earlier stage is missing (exit code 3)."""
         data = self.config.data
         needs = [(f"{data.dump}/feats.scp", "feats"), (data.stats, "stats")]
+        augmentation = build(AUGMENTATIONS, self.config.augment, "augment")
+        if stage == "train" and augmentation.needs_wave:
+            needs.append((f"{self._waves()}/feats.scp", "feats --waves true"))
         needs += [(f"{d}/utt2labels", "data") for d in (data.train, data.valid, data.test) if d]
         for path, maker in needs:
             if not Path(path).is_file():
@@ -205,14 +210,42 @@ class Run:
             data.in_memory,
             self.config.train.workers,
         )
+        self._check_model(directory, clips, dump)
+        return clips
+
+    def waves(self, directory: str, device: torch.device) -> WaveSet:
+        """The clips of a data directory as waveforms, with the front end of its features."""
+        data, train = self.config.data, self.config.train
+        dump, whole = FeatureDump(self._waves()), DataDir.load(directory)
+        bad = FeatureDump(data.dump).bad  # also what is too short for one frame
+        clips = WaveSet(
+            whole.subset([utt for utt in whole.utterances if utt not in bad]),
+            dump,
+            build(FRONT_ENDS, self.config.features, "features"),
+            Normalize.load(data.stats),
+            device,
+            data.in_memory,
+            train.workers,
+        )
+        self._check_model(directory, clips, dump)
+        return clips
+
+    def _waves(self) -> str:
+        if self.config.data.waves is None:
+            raise UserError(
+                f"augment {self.config.augment['name']} changes waveforms, but data.waves names no "
+                "dump of them: give run.sh --waves true"
+            )
+        return self.config.data.waves
+
+    def _check_model(self, directory: str, clips: ClipSet, dump: FeatureDump) -> None:
         model = self.config.model
         for key, found in (("num_classes", len(clips.labels)), ("in_channels", dump.channels)):
             if model.get(key, found) != found:
                 raise UserError(
-                    f"model.{key} is {model[key]}, but {directory} with {data.dump} has {found}: "
+                    f"model.{key} is {model[key]}, but {directory} with {dump.path} has {found}: "
                     f"set --model.{key} {found}"
                 )
-        return clips
 
     def _trainer(self, fingerprint: str, device: torch.device, ranks: Ranks) -> Trainer:
         config = self.config
@@ -220,7 +253,7 @@ class Run:
         torch.manual_seed(seeds.derive(config.seed, seeds.WEIGHTS))
         model: nn.Module = build(MODELS, config.model, "model")
         augmentation: Augmentation = build(AUGMENTATIONS, config.augment, "augment")
-        clips = self.clips(config.data.train, device)
+        clips = (self.waves if augmentation.needs_wave else self.clips)(config.data.train, device)
         _check_fit(model, augmentation, clips.shape)
         model = model.to(device)
         if config.train.channels_last:

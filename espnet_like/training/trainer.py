@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from espnet_like.augment.base import Augmentation, Progress
+from espnet_like.augment import Augmentation, NoAugmentation, Progress
 from espnet_like.config import Train
 from espnet_like.errors import UserError
 from espnet_like.files import atomic_path
@@ -181,14 +181,10 @@ class Trainer:
     def _step(self, batch: Batch) -> None:
         where = (self.state.epoch, self.state.step, self.ranks.rank)
         torch.manual_seed(seeds.derive(self.seed, seeds.MODEL, *where))
-        plan = self.augmentation.draw(
-            batch.features,
-            batch.targets,
-            batch.lengths,
-            seeds.generator(self.seed, seeds.PLAN, *where),
-            Progress(self.state.epoch, self.settings.epochs),
-            self.model,
-        )
+        generator = seeds.generator(self.seed, seeds.PLAN, *where)
+        progress = Progress(self.state.epoch, self.settings.epochs)
+        batch, augmentation = self.clips.prepared(batch, self.augmentation, generator, progress)
+        plan = augmentation.draw(*batch, generator, progress, self.model)
         features = batch.features
         if self.settings.channels_last:
             features = features.contiguous(memory_format=torch.channels_last)
@@ -289,7 +285,8 @@ class Trainer:
             save_weights(target, self.model.state_dict(), epoch=str(state.epoch))
 
     def _all_batches(self) -> Iterator[Batch]:
-        return self.clips.batches(self.clips.in_order(self.settings.batch_size))
+        for batch in self.clips.batches(self.clips.in_order(self.settings.batch_size)):
+            yield self.clips.prepared(batch, NoAugmentation())[0]
 
     def _save(self) -> None:
         state = replace(self.state, sums=self._totals())
