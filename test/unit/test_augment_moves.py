@@ -63,8 +63,10 @@ def test_warp_equals_the_loop(corner, edge, size, channels, bins, frames, streng
     (op,) = plan.ops
     for i in range(size):
         alpha, fc = float(op.alpha[i]), float(op.fc[i]) * bins
-        expected = [read(x[i], g(f, alpha, fc, bins, corner), edge) for f in range(bins)]
-        torch.testing.assert_close(warped[i], torch.stack(expected, 1), rtol=1e-9, atol=1e-9)
+        places = [g(f, alpha, fc, bins, corner) for f in range(bins)]
+        assert op.source(bins)[i].tolist() == pytest.approx(places)
+        expected = torch.stack([read(x[i], place, edge) for place in places], 1)
+        torch.testing.assert_close(warped[i], expected, rtol=1e-9, atol=1e-9)
 
 
 def test_warp_s_map_is_continuous_rises_and_keeps_its_ends():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from espnet_like.augment import SSASTMasks, UPBMasks, build_augmentation
 from espnet_like.augment.ssast_masks import TorchaudioStripes
 from espnet_like.augment.stripes import MaxWidth
+from espnet_like.augment.upb_masks import LesserWidth
 
 BOTH = {"upb": UPBMasks, "ssast": SSASTMasks}
 
@@ -91,6 +92,13 @@ def test_upb_takes_each_clip_s_own_frames():
     for i, most in enumerate((70, 20, 6, 0)):
         assert int(time.width[i::4].max()) == most
         assert int((time.start + time.width)[i::4].max()) == int(lengths[i])
+
+
+def test_upb_s_share_is_that_of_exact_arithmetic():
+    """0.29 * 100 is 28.999999999999996 in floating point."""
+    width = LesserWidth(0.29, None)
+    assert width.cells(100, 100) == 29
+    assert width.cells(200, 200, torch.tensor([100, 99, 0])).tolist() == [29, 28, 0]
 
 
 def test_upb_start_anywhere_makes_smaller_masks():
