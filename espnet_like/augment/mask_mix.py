@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from espnet_like.augment.base import Op, Share
-from espnet_like.augment.partner import partners, swap
+from espnet_like.augment.partner import blend, partners
 
 Edges = Literal["clip", "wrap", "shift"]
 Anchor = Literal["centre", "start"]
@@ -45,18 +45,18 @@ class MaskMixOp(Op):
         rows = freq.sum(1)
         columns = (frames if both is None else both) if time is None else time.sum(1)
         inside = None if both is None else torch.arange(frames, device=x.device) < both[:, None]
-        mask = freq[:, None, :, None]
+        weight = freq.to(x.dtype)[:, None, :, None]
         if self.union and time is not None:
             if inside is not None:
-                mask = mask & inside[:, None, None, :]
-            mask = mask | time[:, None, None, :]
+                weight = weight * inside[:, None, None, :]
+            weight = torch.maximum(weight, time.to(x.dtype)[:, None, None, :])
             changed = rows * (frames if both is None else both) + (bins - rows) * columns
         else:
             time = inside if time is None else time
-            mask = mask if time is None else mask & time[:, None, None, :]
+            weight = weight if time is None else weight * time[:, None, None, :]
             changed = rows * columns
         area = bins * (frames if valid is None else valid.clamp(min=1))
-        return swap(x, mask, self.shift), Share(self.own(changed / area, both, valid), partner)
+        return blend(x, weight, self.shift), Share(self.own(changed / area, both, valid), partner)
 
     def own(self, changed: Tensor, both: Tensor | None, valid: Tensor | None) -> Tensor:
         """(B,) weight of the sample's own targets, `changed` being the share that it lost."""

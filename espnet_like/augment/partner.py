@@ -45,17 +45,6 @@ def blend(x: Tensor, weight: Tensor, shift: int) -> Tensor:
     return result
 
 
-def swap(x: Tensor, mask: Tensor, shift: int) -> Tensor:
-    """y where `mask`, x elsewhere, y being the batch of partners; else as `blend`.
-
-    Args:
-        x: (B, C, F, T).
-        mask: bool, (B, 1, F, T) or with ones for F, T.
-    """
-    result: Tensor = _Swap.apply(x, mask, shift)
-    return result
-
-
 class _Blend(torch.autograd.Function):
     """`blend` without a copy of the partners, forward or backward."""
 
@@ -77,28 +66,4 @@ class _Blend(torch.autograd.Function):
         out = torch.addcmul(grad, grad, weight, value=-1)
         out[shift:].addcmul_(grad[:n], weight[:n])
         out[:shift].addcmul_(grad[n:], weight[n:])
-        return out, None, None
-
-
-class _Swap(torch.autograd.Function):
-    """`swap` without a copy of the partners, forward or backward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, mask: Tensor, shift: int) -> Tensor:
-        ctx.save_for_backward(mask)
-        ctx.shift = shift
-        out = torch.empty_like(x)
-        n = len(x) - shift
-        torch.where(mask[:n], x[shift:], x[:n], out=out[:n])
-        torch.where(mask[n:], x[:shift], x[n:], out=out[n:])
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (mask,) = ctx.saved_tensors
-        shift, n = ctx.shift, len(grad) - ctx.shift
-        out = grad.masked_fill(mask, 0)
-        out[shift:] += torch.where(mask[:n], grad[:n], 0)
-        out[:shift] += torch.where(mask[n:], grad[n:], 0)
         return out, None, None
