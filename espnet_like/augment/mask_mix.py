@@ -48,12 +48,13 @@ class MaskMixOp(Op):
         weight = freq.to(x.dtype)[:, None, :, None]
         if self.union and time is not None:
             if inside is not None:
-                weight = weight * inside[:, None, None, :]
+                weight = weight * inside.to(x.dtype)[:, None, None, :]
             weight = torch.maximum(weight, time.to(x.dtype)[:, None, None, :])
             changed = rows * (frames if both is None else both) + (bins - rows) * columns
         else:
             time = inside if time is None else time
-            weight = weight if time is None else weight * time[:, None, None, :]
+            if time is not None:
+                weight = weight * time.to(x.dtype)[:, None, None, :]
             changed = rows * columns
         area = bins * (frames if valid is None else valid.clamp(min=1))
         return blend(x, weight, self.shift), Share(self.own(changed / area, both, valid), partner)

@@ -86,6 +86,6 @@ class SpeechMixOp(Op):
         if valid is not None:
             both = torch.minimum(valid, valid[self.partner])
             inside = torch.arange(x.shape[3], device=x.device) < both[:, None]
-            weight = weight * inside[:, None, None, :]
+            weight = weight * inside.to(weight.dtype)[:, None, None, :]
             own = 1 - part * both / valid.clamp(min=1)
         return torch.lerp(x, x[self.partner], weight.to(x.dtype)), Share(own, self.partner)
