@@ -8,19 +8,18 @@
 #   recipe_help                  lines for --help about options of its own
 #   stage_<name>                 any stage of its own, listed in stages
 #
-# Variables that a recipe sets: title, corpus, feats, model, augment, folds; see egs/README.md.
+# Variables that a recipe sets: title, corpus, feats, model, augment, folds, table (what runs when
+# nothing else is asked for); see egs/README.md.
 
 : "${title:?}" "${corpus:?}" "${feats:?}" "${model:?}"
 
-. ../common/path.sh
 . ../common/cmd.sh
 
 stage=download
-stop_stage=
-table=
-: "${train:=train}" "${augment:=none}" "${seeds:=}" "${folds:=1}" "${demo:=false}"
+: "${stop_stage:=}" "${table:=}" "${seeds:=}" "${folds:=1}" "${demo:=false}"
+: "${train:=train}" "${augment:=none}"
 valid=false
-nj=$(nproc)
+nj=$(env -u OMP_NUM_THREADS nproc) # which nproc would count instead of the cores
 max_jobs_run=
 threads=1
 ngpu=0
@@ -44,6 +43,7 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
   --stop-stage NAME  last stage (default: pack; report with --table)
                      ${stages[*]}
   --table NAME       all rows of conf/tables/NAME.yaml: runs what is missing, renders the table
+                     (default: ${table:-none})
   --model NAME       conf/model/NAME.yaml (default: $model)
   --augment NAME     conf/augment/NAME.yaml (default: $augment)
   --train NAME       conf/NAME.yaml (default: $train)
@@ -65,6 +65,7 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
 $(recipe_help)
 After --, any key of the configuration: ./run.sh --augment none -- --train.epochs 10"
 
+_table=$table _row="$model $augment $train"
 . ../../utils/parse_options.sh
 overrides=("$@")
 
@@ -99,6 +100,9 @@ do_() {
 jobs_() {
   local backend
   read -ra backend <<<"$cmd"
+  if ! $dry_run && ! command -v "${backend[0]-}" >/dev/null; then
+    fail "--cmd $cmd: no such command; utils/ has run.py"
+  fi
   if [[ $max_jobs_run ]]; then backend+=(--max-jobs-run "$max_jobs_run"); fi
   do_ "${backend[@]}" "$@"
 }
@@ -133,6 +137,9 @@ dump_() {
 }
 
 stage_feats() {
+  if ! $dry_run && [[ ! -d data/$corpus/all ]]; then
+    fail "stage feats needs data/$corpus/all: run --stage data" 3
+  fi
   local options=(--dtype "$dtype")
   if $compress; then options+=(--compress); fi
   dump_ conf/features.yaml "$dump" feats "${options[@]}"
@@ -179,8 +186,16 @@ stage_pack() {
   do_ python -m espnet_like.bin.pack --plan "$plans/all.jsonl"
 }
 
+if [[ ${overrides[0]---} != --* ]]; then fail "${overrides[0]}: not an option; see --help"; fi
+if [[ $table && $_row != "$model $augment $train" ]]; then
+  if [[ $table != "$_table" ]]; then
+    fail "--table $table says which models, augmentations and training: leave out the others"
+  fi
+  table= # the recipe's own, where something else was asked for
+fi
 results=.
 recipe_options
+if ! $dry_run; then . ../common/path.sh; fi
 dump=dump/$feats/$corpus
 name=${table:-${model}_${augment}}_$corpus
 plans=exp/plans/$name
@@ -191,6 +206,8 @@ first=$number_of
 number "${stop_stage:-$([[ $table ]] && echo report || echo pack)}"
 last=$number_of
 ((first <= last)) || fail "--stage $stage comes after --stop-stage $stop_stage"
+# A wrong name or key is said now, and not after hours of features.
+if ! $dry_run && [[ " ${stages[*]:first:last-first+1} " == *" "*" train "* ]]; then plan_ all; fi
 for ((i = first; i <= last; i++)); do
   printf '== stage %d: %s\n' "$i" "${stages[i]}" >&2
   "stage_${stages[i]}"

@@ -19,13 +19,13 @@ recipe_help() {
 
 recipe_options() {
   corpus=$subset
-  case $subset in
-    esc50) ;;
-    esc10) train=${train/#train/train_esc10} ;;
-    *) fail "--subset $subset: choose esc50 or esc10" ;;
-  esac
+  [[ $subset == esc50 || $subset == esc10 ]] || fail "--subset $subset: choose esc50 or esc10"
   if $demo; then
-    corpus=demo db_root=db/demo results=exp/demo train=train_demo model=cp_resnet_b32
+    corpus=demo db_root=$db_root/demo results=exp/demo
+    if [[ $model == cp_resnet ]]; then model=cp_resnet_b32; fi
+    if [[ $train == train ]]; then train=train_demo; fi
+  elif [[ $subset == esc10 && $train == train ]]; then
+    train=train_esc10
   fi
 }
 

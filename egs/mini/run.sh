@@ -9,10 +9,14 @@ db_root=db
 feats=cpjku
 model=cp_resnet
 table=mini
+stop_stage=pack
 demo=false
 
 recipe_options() {
-  if $demo; then corpus=demo db_root=db/demo results=exp/demo table=demo; fi
+  if $demo; then
+    corpus=demo db_root=$db_root/demo results=exp/demo table=${table:+demo}
+    if [[ $train == train ]]; then train=train_demo; fi
+  fi
 }
 
 stage_download() {

@@ -84,7 +84,7 @@ class DataDir:
         """
         root = Path(path)
         if not root.is_dir():
-            raise MissingInput(f"{root}: no such data directory: run the stage that makes it")
+            raise MissingInput(f"{root}: no such data directory: run --stage data or mend the path")
         tables: dict[str, dict[str, Any]] = {}
         numbers: dict[tuple[str, str], int] = {}
         for name, parse in PARSERS.items():

@@ -95,6 +95,24 @@ def test_wrong_options_and_missing_inputs(name, options, code, words, recipe, tr
     assert wrong.stdout == ""
 
 
+def test_a_recipe_runs_its_own_table_unless_something_else_is_asked_for(recipe):
+    shown = recipe("mini", "--dry-run").stdout
+    assert "--table mini" in shown and "bin.pack" in shown
+    shown = recipe("mini", "--dry-run", "--augment", "specaugment_pp_zm").stdout
+    assert "--augment specaugment_pp_zm" in shown and "--table mini" not in shown
+    both = ["--dry-run", "--table", "demo", "--augment", "specaugment_pp_zm"]
+    assert "leave out the others" in recipe("mini", *both, code=2).stderr
+    assert "--train train_demo" in recipe("esc50", "--dry-run", "--demo").stdout
+    given = ["--dry-run", "--subset", "esc10", "--train", "train_demo"]
+    assert "--train train_demo" in recipe("esc50", *given).stdout
+
+
+def test_wrong_names_are_said_before_the_first_stage(recipe):
+    for options in (["--model", "nothing"], ["--", "--train.epoch", "3"], ["nothing"]):
+        wrong = recipe("mini", *options, code=2)
+        assert "== stage" not in wrong.stderr
+
+
 def test_overrides_that_match_nothing_are_refused(done, recipe):
     wrong = recipe(done.name, "--demo", "--stage", "train", "--", "--train.epoch", "3", code=2)
     assert "did you mean epochs" in wrong.stderr
