@@ -24,7 +24,12 @@ one run only. Seconds are training time, all folds and seeds together. Every num
 
 
 def render(corpus: str, tables: dict[str, Table], results: Sequence[Result]) -> str:
-    """The whole page. Rows without runs say so; nothing is filled in."""
+    """The whole page. Rows without runs say so; nothing is filled in.
+
+    Tables about the demo corpus are shown with its results, and with no others.
+    """
+    demo = any(r.corpus == "demo" for r in results)
+    tables = {stem: t for stem, t in tables.items() if (t.corpus == "demo") == demo}
     by_key = {(r.table, r.row): r for r in results}
     parts = [f"# Results: {corpus}\n", NOTES]
     for stem, table in tables.items():

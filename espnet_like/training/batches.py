@@ -6,6 +6,7 @@ Both ways give the same numbers in the same order; only the time differs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -94,7 +95,10 @@ class ClipSet:
         """The batches whose clips `positions` lists."""
         if self.tensor is not None:
             yield from (self._from_memory(list(chosen)) for chosen in positions)
-            return
+        else:
+            yield from ahead(self._from_archives(positions))
+
+    def _from_archives(self, positions: Sequence[Sequence[int]]) -> Iterator[Batch]:
         self._schedule[:] = [list(chosen) for chosen in positions]
         if self._loader is None:  # made once: its workers live on from epoch to epoch
             self._loader = DataLoader(
@@ -191,6 +195,20 @@ def zero_padding(features: Tensor, frames: Tensor) -> Tensor:
     """(B, C, F, T) with zeros after each clip's (B,) frames."""
     inside = torch.arange(features.shape[-1], device=features.device) < frames[:, None]
     return torch.where(inside[:, None, None, :], features, 0.0)
+
+
+def ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """`batches`, each made ready by a thread while the one before it is in use.
+
+    Taking a batch over from a worker and normalising it are a few per cent of a small network's
+    step, and a busy machine lets both wait for a free core.
+    """
+    threads = torch.get_num_threads()  # a new thread would take every core
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
 
 
 def free_memory(device: torch.device) -> int:
