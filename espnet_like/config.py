@@ -8,18 +8,18 @@ keys are the keyword arguments of the class behind the name.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from espnet_like.errors import UserError
-from espnet_like.registry import arguments
+from espnet_like.registry import arguments, build
 
 Selection = Literal["last", "best_valid", "best_test"]
 
@@ -69,6 +69,14 @@ class Optimizer:
     eps: float = 1e-8
     weight_decay: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"train.optimizer.lr must be positive, not {self.lr}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"train.optimizer.betas must be in [0, 1), not {list(self.betas)}")
+        if self.eps < 0 or self.weight_decay < 0:
+            raise ValueError("train.optimizer.eps and weight_decay must not be negative")
+
 
 @dataclass(frozen=True)
 class Average:
@@ -76,6 +84,10 @@ class Average:
 
     start: int = 250
     every: int = 3
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or self.every < 1:
+            raise ValueError("train.average: start must be at least 0, every at least 1")
 
 
 @dataclass(frozen=True)
@@ -144,6 +156,10 @@ class Experiment:
     seed: int = 0
     input_shape: tuple[int, int, int] | None = None
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative: {self.seed}")
+
     def resolved(self) -> dict[str, Any]:
         """Plain data, every default written out."""
         return _plain(asdict(self))
@@ -169,12 +185,26 @@ def experiment(layers: Mapping[str, Any]) -> Experiment:
     """
     parsed = check(layers, Experiment)
     complete = {
-        key: {"name": spec["name"], **arguments(registry, spec, key)}
+        key: {"name": spec.get("name"), **arguments(registry, spec, key)}
         for key, registry in _registries().items()
         if (spec := _component(parsed, key))
     }
     train = replace(parsed.train, schedule=complete.pop("train.schedule"))
     return replace(parsed, train=train, **complete)
+
+
+def try_out(config: Experiment) -> None:
+    """Build every component, the model without memory: they know which values they take.
+
+    Raises:
+        UserError: a value out of range; names its component.
+    """
+    import torch
+
+    for key, registry in _registries().items():
+        if spec := _component(config, key):
+            with torch.device("meta" if key == "model" else "cpu"):
+                build(registry, spec, key)
 
 
 def identity(config: Experiment) -> dict[str, Any]:
@@ -215,9 +245,12 @@ def _registries() -> dict[str, Mapping[str, type[Any]]]:
 
 
 def _component(config: Experiment, key: str) -> dict[str, Any]:
+    """The keys of a component, with the default's name where they have none."""
     part, _, rest = key.partition(".")
-    spec = getattr(config, part)
-    return dict(getattr(spec, rest) if rest else spec)
+    spec, default = (getattr(c, part) for c in (config, Experiment()))
+    spec, default = (getattr(s, rest) if rest else s for s in (spec, default))
+    named = "name" in spec or not spec or "name" not in default
+    return dict(spec) if named else {"name": default["name"], **spec}
 
 
 def _apart(value: Any, default: Any) -> Any:
@@ -248,10 +281,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         value = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
     except FileNotFoundError:
         raise UserError(f"{path}: no such configuration: {_siblings(Path(path))}") from None
-    except (yaml.MarkedYAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: {getattr(error, 'problem', 'not UTF-8')}") from None
+        raise UserError(f"{path}{line}: {getattr(error, 'problem', 'not UTF-8 text')}") from None
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -293,7 +326,11 @@ def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:
             if not rest:
                 raise UserError(f"{option}: needs a value")
             text = rest.pop(0)
-        value: Any = yaml.load(text, Loader=_Loader)
+        try:
+            value: Any = yaml.load(text, Loader=_Loader)
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", "not text")
+            raise UserError(f"{option} {text}: not a YAML value: {problem}") from None
         for part in reversed(option[2:].split(".")):
             value = {part: value}
         result = merge(result, value)
@@ -308,9 +345,16 @@ def _check_keys(value: Mapping[str, Any], schema: type[Any], where: str) -> None
             near = get_close_matches(str(key), list(hints), 1, 0.6)
             hint = f"did you mean {near[0]}? " if near else ""
             raise UserError(f"{where}{key}: unknown key; {hint}allowed: {', '.join(hints)}")
-        inner = [t for t in (hints[key], *get_args(hints[key])) if is_dataclass(t)]
-        if inner and isinstance(item, Mapping):
-            _check_keys(item, inner[0], f"{where}{key}.")  # type: ignore[arg-type]
+        kinds = (hints[key], *get_args(hints[key]))
+        inner: Any = next((kind for kind in kinds if is_dataclass(kind)), None)
+        keyed = inner or any(get_origin(kind) is dict for kind in kinds)
+        several = get_origin(hints[key]) is tuple and isinstance(item, (list, tuple))
+        for part in item if several else [item]:
+            if isinstance(part, Mapping):
+                if inner:
+                    _check_keys(part, inner, f"{where}{key}.")
+            elif keyed and type(part) not in kinds:
+                raise UserError(f"{where}{key}: expected keys and values, not {part!r}")
 
 
 def _plain(value: Any) -> Any:
@@ -333,6 +377,10 @@ class _Loader(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key!r} is no key", problem_mark=key_node.start_mark
+                )
             if key in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark

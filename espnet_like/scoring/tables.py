@@ -22,6 +22,7 @@ from espnet_like.config import (
     merge,
     parse_overrides,
     read_yaml,
+    try_out,
 )
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.files import digest
@@ -77,6 +78,10 @@ class Table:
     seeds: tuple[int, ...] = (0,)
     baseline: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.rows or not all(self.seeds_of(row) for row in self.rows):
+            raise ValueError("a table has one row or more, and a row one seed or more")
 
     def seeds_of(self, row: Row) -> tuple[int, ...]:
         """The seeds of a row."""
@@ -159,7 +164,9 @@ def row_config(place: Place, table: Table, row: Row, overrides: Sequence[str] = 
         layers = merge(row_layers(place, table, row), parse_overrides(overrides))
         if place.valid:
             layers = merge(layers, {"train": {"selection": "best_valid"}})
-        return experiment(layers)
+        config = experiment(layers)
+        try_out(config)
+        return config
     except UserError as error:
         raise UserError(f"row {row.name!r}: {error}", error.code) from None
 

@@ -12,6 +12,7 @@ from espnet_like.config import (
     merge,
     parse_overrides,
     read_yaml,
+    try_out,
     write_yaml,
 )
 from espnet_like.errors import UserError
@@ -49,6 +50,7 @@ def test_overrides_are_yaml_values():
         (["--frobnicate"], "keys start with"),
         (["--model.rho"], "needs a value"),
         (["model.rho", "5"], "unknown option"),
+        (["--model.rho", "[5"], "--model.rho .5: not a YAML value"),
     ],
 )
 def test_an_override_that_matches_nothing_is_refused(tokens, words):
@@ -73,11 +75,43 @@ def test_an_override_that_matches_nothing_is_refused(tokens, words):
         ({"model": {**MODEL, "rho": "x"}}, "rho"),
         ({"augment": {"name": "mixup", "preset": "timm"}}, "augment.preset"),
         ({"loss": {"name": "focal"}}, "cross_entropy"),
+        ({"train": 3}, "train: expected keys and values, not 3"),
+        ({"train": {"optimizer": None}}, "train.optimizer: expected keys and values, not None"),
+        ({"model": None}, "model: expected keys and values"),
+        ({"model": {"rho": 5}}, "model.name: None is unknown; choose from"),
+        ({"train": {"optimizer": {"lr": -1.0}}}, "train.optimizer.lr must be positive"),
+        ({"train": {"optimizer": {"betas": [0.9, 1.0]}}}, "train.optimizer.betas"),
+        ({"train": {"average": {"every": 0}}}, "train.average"),
+        ({"seed": -1}, "seed must not be negative"),
     ],
 )
 def test_bad_settings_are_named(layers, words):
     with pytest.raises(UserError, match=words):
         experiment(layers)
+
+
+def test_a_component_without_a_name_is_the_default_one():
+    config = experiment({"loss": {"label_smoothing": 0.1}, "train": {"schedule": {"hold": 3}}})
+    assert config.loss == {"name": "cross_entropy", "label_smoothing": 0.1}
+    assert config.train.schedule["name"] == "specaugment_pp"
+    with pytest.raises(UserError, match=r"augment\.alpha: unknown key; none takes"):
+        experiment({"augment": {"alpha": 1.0}})
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ({"model": {**MODEL, "rho": 99}}, "rho must be between"),
+        ({"features": {"name": "cpjku", "n_mels": -1}}, "features"),
+        ({"augment": {"name": "mixup", "alpha": 0.0}}, "alpha must be positive"),
+        ({"loss": {"label_smoothing": 2.0}}, "label_smoothing"),
+        ({"train": {"schedule": {"hold": 9, "reach": 3}}}, "hold < reach"),
+    ],
+)
+def test_values_that_only_a_component_knows_are_tried(layers, words):
+    try_out(experiment({"model": MODEL}))
+    with pytest.raises(UserError, match=words):
+        try_out(experiment(layers))
 
 
 def test_resolved_configuration_reads_back_the_same(tmp_path):
@@ -121,6 +155,12 @@ def test_yaml_errors_name_file_and_line(tmp_path):
         read_yaml(path)
     path.write_text("- a\n")
     with pytest.raises(UserError, match="expected keys and values"):
+        read_yaml(path)
+    path.write_text("a: 1\n? [b, c]\n: 2\n")
+    with pytest.raises(UserError, match=r"bad.yaml:2: \['b', 'c'\] is no key"):
+        read_yaml(path)
+    path.write_bytes(b"a: \x00\n")
+    with pytest.raises(UserError, match=r"bad.yaml: not UTF-8 text"):
         read_yaml(path)
     with pytest.raises(UserError, match=r"has bad\.yaml"):
         read_yaml(tmp_path / "good.yaml")
