@@ -17,7 +17,8 @@ from espnet_like.errors import UserError
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it there on success, remove it on failure.
 
-    The directory is made. What stood at `path` stays whole until the rename.
+    The directory is made. What stood at `path` stays whole until the rename. An OSError that does
+    not say where it happened, as of a full disk, gets `path`.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -25,6 +26,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, target)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -45,6 +45,8 @@ def main(argv: list[str] | None = None) -> None:
     args, overrides = parser.parse_known_args(argv)
     if args.compress and args.dtype != "float32":
         raise UserError(f"--compress and --dtype {args.dtype}: choose one")
+    if args.max_bad < 0 or args.batch_seconds <= 0 or args.num_jobs < 1:
+        raise UserError("--num-jobs is at least 1, --max-bad 0, --batch-seconds more than 0")
     layers = load_layers(args.config, overrides)
     if "features" not in layers:
         raise UserError(f"{args.config[-1]}: no features: write features: {{name: cpjku}}")

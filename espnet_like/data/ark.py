@@ -167,6 +167,23 @@ class ArkReader(Mapping[str, np.ndarray]):
         )
 
 
+def is_whole(scp: str | os.PathLike[str]) -> bool:
+    """Whether an index and its archives are there and end where they should.
+
+    Reads the last array of each archive: one that was cut off lacks it.
+    """
+    try:
+        reader = ArkReader(scp)
+        last: dict[str, tuple[int, str]] = {}
+        for utt, (ark, offset) in reader._places.items():
+            last[ark] = max(last.get(ark, (0, "")), (offset, utt))
+        for _, utt in last.values():
+            reader[utt]
+    except UserError:
+        return False
+    return True
+
+
 def merge_scp(parts: Iterable[str | os.PathLike[str]], out: str | os.PathLike[str]) -> None:
     """Join the indices of several jobs into one, sorted.
 

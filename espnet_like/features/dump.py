@@ -94,7 +94,6 @@ class FeatureDump:
         bad: utterances that could not be read and were left out.
         fingerprint: changes with the settings, the utterances and their audio files.
         kind: of the archives, see `ArkWriter`.
-        parts: how many archives there are.
 
     Raises:
         MissingInput: no finished dump there, or one whose parts have changed since.
@@ -115,7 +114,6 @@ class FeatureDump:
         self.bad = frozenset(config["bad"])
         self.fingerprint: str = config["fingerprint"]
         self.kind: str = config["kind"]
-        self.parts = len(config["parts"])
         self._frames = read_frames(self.path / "utt2num_frames")
         self._arks = ArkReader(self.path / "feats.scp")
 

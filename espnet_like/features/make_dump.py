@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from espnet_like.data import audio
-from espnet_like.data.ark import ArkReader, ArkWriter, merge_scp
+from espnet_like.data.ark import ArkReader, ArkWriter, is_whole, merge_scp
 from espnet_like.data.directory import DataDir, split
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features import FRONT_ENDS, FrontEnd
@@ -43,6 +43,8 @@ def dump_part(
 ) -> None:
     """Make part `job` (from 1) of `num_jobs`, unless it is there and fresh.
 
+    With more jobs than utterances, the last ones have nothing to do.
+
     Args:
         settings: what to make.
         data: the whole set; the part is the job-th contiguous piece of it.
@@ -59,13 +61,16 @@ def dump_part(
     if _is_whole(settings, data, Path(out), max_bad):
         log(f"{Path(out) / 'feats.scp'}: fresh")
         return
-    part = split(data, num_jobs)[job - 1]
+    parts = _parts(data, num_jobs)
+    if job > len(parts):
+        log(f"{data.path}: {len(parts)} utterances, nothing left for job {job}")
+        return
+    part = parts[job - 1]
     mark = fingerprint(settings, part)
     root, scp = Path(out), Path(out) / f"feats.{job}.scp"
     if (state := part_state(root, job)) is not None:
-        names = (f"feats.{job}.ark", f"feats.{job}.scp", f"frames.{job}")
-        whole = all((root / name).exists() for name in names)
-        if whole and state["fingerprint"] == mark and len(state["bad"]) <= max_bad:
+        same = state["fingerprint"] == mark and len(state["bad"]) <= max_bad
+        if same and (root / f"frames.{job}").exists() and is_whole(scp):
             log(f"{scp}: fresh")
             return
         log(f"{scp}: stale (inputs, settings or files changed): made again")
@@ -118,11 +123,9 @@ def _write(
                     frames.write(f"{utt} {len(array)}\n")
             if old.exists():  # from here on the archive may no longer be what the file says
                 os.replace(old, aside)
-    except BaseException as error:
+    except BaseException:
         if aside.exists() and (_identity(ark), _identity(scp)) == before:
             os.replace(aside, old)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = os.fspath(ark)  # a full disk does not say where it is
         raise
     aside.unlink(missing_ok=True)
     write_text(out / f"bad.{job}", "".join(f"{utt} {reason}\n" for utt, reason in bad.items()))
@@ -221,20 +224,21 @@ def merge_parts(
         return
     bad: dict[str, str] = {}
     marks = []
-    for job, part in enumerate(split(data, num_jobs), 1):
+    parts = _parts(data, num_jobs)
+    for job, part in enumerate(parts, 1):
         scp = root / f"feats.{job}.scp"
         state = part_state(root, job)
         if state is None or not scp.exists():
-            raise MissingInput(f"{scp}: no such part of {num_jobs}: run --stage feats")
+            raise MissingInput(f"{scp}: no such part of {len(parts)}: run --stage feats")
         if state["fingerprint"] != fingerprint(settings, part):
             raise UserError(f"{scp}: made of other inputs or settings: run --stage feats")
         marks.append(part_mark(state))
         bad.update(state["bad"])
+    for utt, reason in bad.items():
+        print(f"bad: {utt}: {reason}", file=sys.stderr)
     if len(bad) > max_bad:
-        for utt, reason in bad.items():
-            print(f"bad: {utt}: {reason}", file=sys.stderr)
         raise UserError(f"{len(bad)} bad utterances, more than --max-bad {max_bad}", code=1)
-    jobs = range(1, num_jobs + 1)
+    jobs = range(1, len(parts) + 1)
     frames: dict[str, int] = {}
     for job in jobs:
         frames.update(read_frames(root / f"frames.{job}"))
@@ -258,8 +262,12 @@ def merge_parts(
         "fingerprint": fingerprint(settings, data),
     }
     write_json(root / "config.json", made)
-    _clear(root, num_jobs)
-    log(f"{root / 'feats.scp'}: {len(frames)} utterances of {num_jobs} parts")
+    _clear(root, len(parts))
+    log(f"{root / 'feats.scp'}: {len(frames)} utterances of {len(parts)} parts")
+
+
+def _parts(data: DataDir, num_jobs: int) -> list[DataDir]:
+    return split(data, min(num_jobs, len(data.utterances)))
 
 
 def _is_whole(settings: Settings, data: DataDir, root: Path, max_bad: int) -> bool:
@@ -268,16 +276,15 @@ def _is_whole(settings: Settings, data: DataDir, root: Path, max_bad: int) -> bo
         dump = FeatureDump(root)
     except (MissingInput, UserError, OSError):
         return False
-    arks = [root / f"feats.{job}.ark" for job in range(1, dump.parts + 1)]
     same = dump.fingerprint == fingerprint(settings, data)
-    return same and len(dump.bad) <= max_bad and all(ark.exists() for ark in arks)
+    return same and len(dump.bad) <= max_bad and is_whole(root / "feats.scp")
 
 
-def _clear(root: Path, num_jobs: int) -> None:
+def _clear(root: Path, num_parts: int) -> None:
     """Remove what earlier runs left: parts of a finer split, files of jobs that were killed."""
     for path in root.glob(".*.tmp"):
         path.unlink(missing_ok=True)
     for path in [*root.glob("feats.*.*"), *root.glob("frames.*"), *root.glob("bad.*")]:
         number = path.name.split(".")[1]
-        if number.isdecimal() and int(number) > num_jobs:
+        if number.isdecimal() and int(number) > num_parts:
             path.unlink(missing_ok=True)

@@ -188,6 +188,23 @@ def test_a_coarser_split_removes_the_finer_ones_parts(corpus: Corpus) -> None:
     assert names == parts | {"feats.scp", "utt2num_frames", "config.json"}
 
 
+def test_more_jobs_than_utterances(corpus: Corpus) -> None:
+    assert len(corpus.make(jobs=9)) == 6
+    assert (corpus.out / "feats.6.ark").exists() and not (corpus.out / "feats.7.ark").exists()
+
+
+@pytest.mark.parametrize("cut", [1, 10_000])
+def test_a_truncated_archive_is_made_again(corpus: Corpus, cut: int) -> None:
+    corpus.make()
+    ark = corpus.out / "feats.2.ark"
+    before = corpus.contents()
+    ark.write_bytes(ark.read_bytes()[:-cut])
+    with pytest.raises(UserError, match="remake with --stage feats"):
+        FeatureDump(corpus.out).read("utt5")
+    corpus.make()
+    assert corpus.contents() == before
+
+
 def bad_files(corpus: Corpus) -> None:
     corpus.wav("utt1").write_bytes(b"no audio")
     corpus.wav("utt4").unlink()
@@ -208,8 +225,8 @@ def test_max_bad_goes_on_and_lists_them(corpus: Corpus, capsys: pytest.CaptureFi
     assert dump.utterances == ("utt0", "utt2", "utt3", "utt5")
     assert (corpus.out / "bad.1").read_text().startswith("utt1 ")
     assert "utt4" in (corpus.out / "bad.2").read_text()
-    errors = capsys.readouterr().err
-    assert "bad: utt1: " in errors and "bad: utt4: " in errors
+    errors = capsys.readouterr().err  # of the jobs, then of the merge
+    assert errors.count("bad: utt1: ") == errors.count("bad: utt4: ") == 2
     with pytest.raises(UserError, match="2 bad utterances, more than --max-bad 1") as error:
         corpus.call("--merge", "--max-bad", 1)  # each job alone was within it
     assert error.value.code == 1 and "bad: utt4: " in capsys.readouterr().err
@@ -330,6 +347,8 @@ def test_settings_of_a_dump_are_checked(corpus: Corpus) -> None:
         ("--job", "1", "--fature", "3"),
         ("--job", "1", "--compress", "--dtype", "float16"),
         ("--job", "1", "--audio.expect_rate", "16000"),
+        ("--job", "1", "--max-bad", "-1"),
+        ("--job", "1", "--batch-seconds", "0"),
     ],
 )
 def test_wrong_options_are_user_errors(corpus: Corpus, options: tuple[str, ...]) -> None:
