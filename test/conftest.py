@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-torch.set_num_threads(1)  # golden tensors were made so: sums in another order differ in the last bits
+# Golden tensors were made on one thread; sums in another order differ in the last bits.
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).resolve().parent.parent
 
