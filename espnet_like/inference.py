@@ -48,12 +48,15 @@ class Classifier(nn.Module):
         """A pack, as stage `pack` makes it.
 
         Raises:
-            MissingInput: not a pack. UserError: weights of another model.
+            MissingInput: not a pack. UserError: a broken one, or weights of another model.
         """
         settings = Path(directory) / "settings.json"
         if not settings.is_file():
             raise MissingInput(f"{settings}: not there: run --stage pack, or name a pack directory")
-        classifier = cls(read_json(settings))
+        try:
+            classifier = cls(read_json(settings))
+        except KeyError as error:
+            raise UserError(f"{settings}: no {error} in it: run --stage pack") from None
         load_weights(Path(directory) / "model.safetensors", classifier)
         return classifier
 

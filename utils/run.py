@@ -60,8 +60,9 @@ def main() -> int:
     options, jobs = contract.parse(sys.argv[1:], OPTIONS, ["dry-run"])
     jobs = contract.pick(jobs, options["pick"])
     cores = len(os.sched_getaffinity(0))
-    gpus = _gpus() if options["gpu"] != "0" else []
-    per_job = contract.positive(options, "gpu", 1) if gpus else 0
+    wanted = 0 if options["gpu"] == "0" else contract.positive(options, "gpu", 0)
+    gpus = _gpus() if wanted else []
+    per_job = wanted if gpus else 0
     if per_job > len(gpus):
         raise UserError(f"--gpu {per_job}: this machine has {len(gpus)}")
     threads = contract.positive(options, "num-threads", 0)

@@ -16,6 +16,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("audio", nargs="+", help="wav, flac or ogg files")
     add_device(parser)
     args = parser.parse_args(argv)
+    if args.top < 1:
+        parser.error("--top is at least 1")
     classifier = Classifier.load(args.pack).to(device(args.device))
     for path in args.audio:
         scores = list(classifier.classify(path).items())[: args.top]

@@ -17,15 +17,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="infer", description=__doc__, allow_abbrev=False)
     parser.add_argument("--plan", type=Path, required=True, help="list of runs")
     parser.add_argument("--job", type=int, help="line of the list, from 1; all when not given")
-    parser.add_argument("--num-jobs", type=int, help="with --job: share the list out in so many")
     add_device(parser)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    if args.num_jobs:
-        runs = read_plan(args.plan)[args.job - 1 :: args.num_jobs]
-    else:
-        runs = read_plan(args.plan, args.job)
-    for planned in runs:
+    for planned in read_plan(args.plan, args.job):
         Run(planned.directory, planned.config).infer(device(args.device))
 
 

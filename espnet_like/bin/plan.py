@@ -89,10 +89,15 @@ def read_plan(path: Path, job: int | None = None) -> list[Planned]:
     if job is not None and not 1 <= job <= len(lines):
         raise UserError(f"{path}: job {job} is not among its {len(lines)} lines")
     runs = []
-    for line in lines if job is None else [lines[job - 1]]:
-        fields = json.loads(line)
-        fields.update(directory=Path(fields["directory"]), config=experiment(fields["config"]))
-        runs.append(Planned(**fields))
+    for number, line in enumerate(lines, 1):
+        if job not in (None, number):
+            continue
+        try:
+            fields = json.loads(line)
+            fields.update(directory=Path(fields["directory"]), config=experiment(fields["config"]))
+            runs.append(Planned(**fields))
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{path}:{number}: not a run: run --stage train to list it") from None
     return runs
 
 

@@ -43,6 +43,8 @@ def draw(runs: list[Planned], directory: Path) -> None:
     for planned in runs:
         if (planned.directory / "result.json").is_file():
             by_row.setdefault(planned.row, []).append(planned)
+    if not by_row:
+        return
     histories = {
         row: [read_json(p.directory / "train.json")["history"] for p in own]
         for row, own in by_row.items()

@@ -59,11 +59,15 @@ def device(name: str) -> torch.device:
     try:
         found = torch.device(name)
     except RuntimeError:
-        raise UserError(f"--device {name}: choose auto, cpu, cuda or cuda:N") from None
+        found = torch.device("meta")
+    if found.type not in ("cpu", "cuda"):
+        raise UserError(f"--device {name}: choose auto, cpu, cuda or cuda:N")
     if found.type == "cuda":
         if not torch.cuda.is_available():
             raise UserError(f"--device {name}: this torch sees no GPU (tools/check_install.py)")
         index = found.index if found.index is not None else int(os.environ.get("LOCAL_RANK", 0))
+        if index >= torch.cuda.device_count():
+            raise UserError(f"--device {name}: this torch sees {torch.cuda.device_count()} GPUs")
         found = torch.device("cuda", index)
         torch.cuda.set_device(found)
     return found

@@ -36,7 +36,7 @@ def problems(
         path: the directory.
         audio: decode every recording, and compare times with what is there.
         against: directories that must share no group, utterance or recording with this one
-            (the test side of a split).
+            (the test side of a split), and have the same labels.
         labels: whether the set must have `labels` and `utt2labels`.
         limit: lines of each kind; the rest are counted.
 
@@ -239,6 +239,10 @@ def _check_split(tables: Mapping[str, _Table], other: Path, report: _Report) -> 
     if not (other / "utt2spk").exists() or not (other / "wav.scp").exists():
         report.add("missing file", str(other), "no utt2spk or wav.scp there: correct --against")
         return
+    labels = _read(other / "labels", str, False, _Report(0)).numbers
+    if labels and list(labels) != list(tables["labels"].numbers):
+        what = f"not the labels of {other} in the same order: make them alike"
+        report.add("other labels", str(tables["labels"].path), what)
     ours = tables["utt2spk"]
     theirs = _read(other / "utt2spk", PARSERS["utt2spk"], True, _Report(0))
     here, there = by_group(ours.values), by_group(theirs.values)

@@ -18,6 +18,7 @@ import numpy as np
 
 from espnet_like.data.ark import ArkReader
 from espnet_like.data.directory import DataDir
+from espnet_like.data.tables import read_labels
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features.dump import FeatureDump
 from espnet_like.files import read_json, update_text, write_json
@@ -99,7 +100,7 @@ def score_run(planned: Planned) -> dict[str, Any]:
     """Score the stored posteriors of a run against its test part; write result.json.
 
     Raises:
-        MissingInput: not inferred yet.
+        MissingInput: not inferred yet. UserError: the labels are not those of the training part.
     """
     directory, config = planned.directory, planned.config
     scp, done = directory / "scores" / "test.scp", directory / "train.json"
@@ -107,6 +108,11 @@ def score_run(planned: Planned) -> dict[str, Any]:
         if not path.is_file():
             raise MissingInput(f"stage score needs {path}: run --stage {stage}")
     data = DataDir.load(config.data.test)
+    if data.labels != read_labels(Path(config.data.train) / "labels"):
+        raise UserError(
+            f"{config.data.test}/labels: not those of {config.data.train} in the same order, which "
+            "the model was trained on: make them alike and train again"
+        )
     reader = ArkReader(scp)
     bad = FeatureDump(config.data.dump).bad
     utterances = [utt for utt in data.utterances if utt not in bad]

@@ -13,6 +13,8 @@ import torch
 
 from espnet_like.bin import classify
 from espnet_like.bin.pack import pack
+from espnet_like.bin.plan import read_plan, write_plan
+from espnet_like.bin.train import device
 from espnet_like.data.ark import ArkReader
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
@@ -71,6 +73,38 @@ def test_the_result_counts_the_scores(packed):
     assert np.sum(result["confusion"]) == len(right)
 
 
+def test_labels_in_another_order_than_trained_on_are_not_scored(packed):
+    root, run, _ = packed
+    labels = root / "data/c/fold1/test/labels"
+    text = labels.read_text()
+    labels.write_text("".join(sorted(text.splitlines(True), reverse=True)))
+    try:
+        with pytest.raises(UserError, match="test/labels: not those of"):
+            score_run(Planned("row", "small", "mm", 1, 0, run.directory, run.config))
+    finally:
+        labels.write_text(text)
+
+
+def test_lists_of_runs_read_back(packed, tmp_path):
+    _, run, _ = packed
+    planned = [Planned("row", "small", "mm", k, 0, run.directory, run.config) for k in (1, 2)]
+    write_plan(tmp_path / "plan.jsonl", planned)
+    assert read_plan(tmp_path / "plan.jsonl") == planned
+    assert read_plan(tmp_path / "plan.jsonl", 2) == planned[1:]
+    with pytest.raises(UserError, match="job 3 is not among its 2 lines"):
+        read_plan(tmp_path / "plan.jsonl", 3)
+    for line in ("no json", "{}"):
+        (tmp_path / "plan.jsonl").write_text(f"{line}\n")
+        with pytest.raises(UserError, match=r"plan\.jsonl:1: not a run"):
+            read_plan(tmp_path / "plan.jsonl")
+
+
+@pytest.mark.parametrize("name", ["gpu", "meta", "cuda:99"])
+def test_devices_that_are_not_there_are_refused(name):
+    with pytest.raises(UserError, match="--device"):
+        device(name)
+
+
 def test_the_command_prints_the_best_labels(packed, capsys):
     root, _, directory = packed
     paths = sorted(str(path) for path in (root / "wav").iterdir())[:2]
@@ -88,6 +122,11 @@ def test_bad_input_is_said(packed, tmp_path):
     (tmp_path / "noise.wav").write_bytes(b"no audio at all")
     with pytest.raises(UserError, match=r"noise\.wav"):
         classifier.classify(tmp_path / "noise.wav")
+    settings = json.loads((directory / "settings.json").read_text())
+    del settings["labels"]
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(UserError, match="no 'labels' in it"):
+        Classifier.load(tmp_path)
     soundfile.write(tmp_path / "short.wav", np.zeros(10), tiny.RATE, "PCM_16")
     with pytest.raises(UserError, match="too short"):
         classifier.classify(tmp_path / "short.wav")

@@ -225,6 +225,7 @@ def test_gpus_are_shared(run, tmp_path: Path) -> None:
         (["--pick", "some", "a.log", "true"], "all or failed"),
         (["--max-jobs-run", "0", "a.log", "true"], "whole number"),
         (["--max-jobs-run", "x", "a.log", "true"], "whole number"),
+        (["--gpu", "x", "a.log", "true"], "whole number"),
         (["--dry-run=no", "a.log", "true"], "takes no value"),
         (["JOB=1:2", "a.JOB.log"], "log and a command"),
         ([], "log and a command"),

@@ -213,6 +213,10 @@ def test_both_sides_of_a_split(root: Path, tmp_path: Path) -> None:
     test.save(tmp_path / "test")
     (line,) = problems(root, against=[tmp_path / "test"])
     assert line.startswith(f"{root}/wav.scp:1: {root}/a.wav is also in {tmp_path}/test/wav.scp:1")
+    (tmp_path / "test/labels").write_text("cat\ndog\n")
+    assert f"labels: not the labels of {tmp_path}/test" in "".join(
+        problems(root, against=[tmp_path / "test"])
+    )
     assert "correct --against" in problems(root, against=[tmp_path / "none"])[0]
 
 
