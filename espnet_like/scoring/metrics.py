@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import confusion_matrix
-
 
 def accuracy(scores: ArrayLike, targets: ArrayLike) -> float:
     """Share of clips whose highest score is at the true class (micro average)."""
@@ -22,6 +20,8 @@ def single_label(scores: ArrayLike, targets: ArrayLike, labels: tuple[str, ...])
         `per_class` recall by label (None where the class does not occur) and `confusion`
         (rows true, columns predicted, in the order of `labels`).
     """
+    from sklearn.metrics import confusion_matrix  # a second that other stages do not need
+
     truth, found = np.asarray(targets).argmax(1), np.asarray(scores).argmax(1)
     counts: NDArray[np.int64] = confusion_matrix(truth, found, labels=range(len(labels)))
     totals = counts.sum(1)
