@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+
 def accuracy(scores: ArrayLike, targets: ArrayLike) -> float:
     """Share of clips whose highest score is at the true class (micro average)."""
     return float(np.mean(np.asarray(scores).argmax(1) == np.asarray(targets).argmax(1)))
