@@ -1,6 +1,7 @@
 """Augmentation of spectrograms and hidden maps; `base` tells how it works.
 
-Tensors in, tensors out: usable with any model that calls `x = tap(k, x)` between its stages.
+Tensors in, tensors out: usable with any model that calls `x = tap(k, x)` between its stages, and
+through `Taps` with any other.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from espnet_like.augment.chain import Chain
 from espnet_like.augment.cutmix import CutMix
 from espnet_like.augment.freqmix import FreqMix
 from espnet_like.augment.frequency_warp import FrequencyWarp
+from espnet_like.augment.hooks import Taps
 from espnet_like.augment.mixup import Mixup
 from espnet_like.augment.noise import Noise
 from espnet_like.augment.none import NoAugmentation
@@ -80,6 +82,7 @@ __all__ = [
     "SpecMix",
     "SpeechMix",
     "Superposition",
+    "Taps",
     "TimeRoll",
     "UPBMasks",
     "WaveMixup",
