@@ -39,12 +39,13 @@ def render(corpus: str, tables: dict[str, Table], results: Sequence[Result]) -> 
             parts.append(table.description.strip() + "\n")
         parts.append(_table(table, own))
         parts.append(_footer(table, [r for r in own.values() if r]))
-    plain = [r for r in results if r.table not in tables]
-    if plain:
-        rows = tuple(Row(name=r.row, augment=r.augment, model=r.model) for r in plain)
+    listed = {(stem, row.name) for stem, table in tables.items() for row in table.rows}
+    others = [r for r in results if (r.table, r.row) not in listed]
+    if others:
+        own = {f"{r.table}: {r.row}" if r.table else r.row: r for r in others}
+        rows = tuple(Row(name=name, augment="", model="") for name in own)
         other = Table(title="", model="", rows=rows, corpus=corpus)
-        own = {r.row: r for r in plain}
-        parts += ["## Other runs\n", _table(other, own), _footer(other, plain)]
+        parts += ["## Other runs\n", _table(other, own), _footer(other, others)]
     return "\n".join(parts)
 
 

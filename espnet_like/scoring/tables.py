@@ -177,6 +177,7 @@ def plan(
     """Every run of a table: seeds outermost, so that whole repeats come one after another."""
     wanted = [(row, table.seeds_of(row) if seeds is None else tuple(seeds)) for row in table.rows]
     configs = {row.name: row_config(place, table, row, overrides) for row, _ in wanted}
+    names = {row.name: _told(place, table, row, overrides, configs[row.name]) for row, _ in wanted}
     for seed in sorted({seed for _, own in wanted for seed in own}):
         for row, own in wanted:
             if seed not in own:
@@ -186,7 +187,8 @@ def plan(
                 name = run_name(place, table, row, overrides)
                 directory = place.exp / name / f"fold{fold}" / f"seed{seed}"
                 model = row.model or table.model
-                yield Planned(row.name, model, row.augment, fold, seed, directory, config)
+                told = names[row.name]
+                yield Planned(told, model, row.augment, fold, seed, directory, config)
 
 
 def with_data(config: Experiment, place: Place, fold: int, seed: int) -> Experiment:
@@ -211,8 +213,18 @@ def run_name(place: Place, table: Table, row: Row, overrides: Sequence[str] = ()
     parts = [row.model or table.model, row.augment, place.corpus, table.train]
     parts += ["valid"] if place.valid else []
     overlaid = {**table.overrides, **row.overrides, **_flat(parse_overrides(overrides))}
-    parts += [f"{key.split('.', 1)[-1]}={_short(value)}" for key, value in overlaid.items()]
+    parts += _short(overlaid)
     return re.sub(r"[^\w.=+-]+", "-", "_".join(parts)).strip("-")
+
+
+def _told(
+    place: Place, table: Table, row: Row, overrides: Sequence[str], config: Experiment
+) -> str:
+    """The row's name, with what the command line changes: a table's rows are what its file says."""
+    if identity(experiment(row_layers(place, table, row))) == identity(config):
+        return row.name
+    changes = _short(_flat(parse_overrides(overrides)))
+    return ", ".join([row.name, *(["valid"] if place.valid else []), *changes])
 
 
 def config_digest(config: Experiment) -> str:
@@ -240,5 +252,10 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def _short(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value).strip("[]{}")
+def _short(overlaid: Mapping[str, Any]) -> list[str]:
+    """`key=value`, without the key's first part."""
+    return [
+        f"{key.split('.', 1)[-1]}="
+        + (value if isinstance(value, str) else json.dumps(value).strip("[]{}"))
+        for key, value in overlaid.items()
+    ]

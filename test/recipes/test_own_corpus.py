@@ -41,7 +41,7 @@ def test_the_recipe_on_the_page_runs(tree, recipe, tmp_path):
     assert "give --db-root" in recipe("mycorpus", code=2).stderr
     recipe("mycorpus", "--db-root", str(tmp_path / "db"), "--", "--train.epochs", "8")
     page = (tree / "egs/mycorpus/RESULTS.md").read_text()
-    assert "| cp_resnet, none | " in page
+    assert "| cp_resnet, none, epochs=8 | " in page
     parts = [tree / "egs/mycorpus/data/mycorpus/fold1" / part for part in ("train", "test")]
     command = [sys.executable, tree / "utils/validate_data_dir.py", parts[0], "--audio"]
     checked = subprocess.run([*command, "--against", parts[1]], capture_output=True, text=True)

@@ -70,11 +70,20 @@ def test_overrides_reach_every_row_and_its_directory(place):
     assert {r.config.train.epochs for r in runs} == {1}
     assert {r.seed for r in runs} == {5}
     assert all("epochs=1" in str(r.directory) for r in runs)
+    assert {r.row for r in runs} == {"plain, epochs=1", "masked, epochs=1"}  # not the table's rows
+
+
+def test_what_changes_no_number_leaves_the_row_its_name(place):
+    table = read_table(place.conf / "tables" / "t.yaml")
+    for overrides in ([], ["--data.in_memory", "false", "--train.workers", "1"]):
+        assert {r.row for r in plan(place, table, overrides)} == {"plain", "masked"}
 
 
 def test_a_fold_of_the_training_part_can_choose(place):
     table = read_table(place.conf / "tables" / "t.yaml")
-    config = next(plan(place._replace(valid=True), table)).config
+    run = next(plan(place._replace(valid=True), table))
+    config = run.config
+    assert run.row == "plain, valid"
     assert config.train.selection == "best_valid"
     assert config.data.train.endswith("fold1/train_valid")
     assert config.data.valid.endswith("fold1/valid")
@@ -190,6 +199,8 @@ def test_rows_of_no_table_are_shown_too(place):
         ],
     )
     assert "## Other runs" in page and "| my run | 40.00 |" in page
+    page = render("Corpus", {"t": table}, [result("plain, epochs=1")])
+    assert "| plain | not run |" in page and "| t: plain, epochs=1 | 67.50" in page
 
 
 def test_one_row_lists_its_table():
