@@ -1,10 +1,10 @@
-"""Figures of results: learning curves and confusion matrices."""
+"""Figures: learning curves, confusion matrices, spectrograms and hidden maps."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -65,34 +65,42 @@ def confusion(counts: ArrayLike, labels: Sequence[str], title: str) -> Figure:
     return figure
 
 
-def spectrograms(panels: Mapping[str, Any], seconds: float) -> Figure:
-    """Normalised spectrograms (C, F, T), one above the other, first channel, one colour scale.
+class Panel(NamedTuple):
+    """An image (F, T), and the length of its time axis."""
+
+    image: ArrayLike
+    seconds: float
+
+
+def spectrograms(panels: Mapping[str, Panel], label: str) -> Figure:
+    """Spectrograms or maps, one above the other, on one colour scale: that of the first.
 
     Args:
-        panels: caption -> array or tensor.
-        seconds: length of the time axis.
+        panels: by caption.
+        label: of the colours.
     """
-    images = {caption: np.asarray(image)[0] for caption, image in panels.items()}
-    low, high = np.percentile(next(iter(images.values())), (1, 99))
+    low, high = np.percentile(np.asarray(next(iter(panels.values())).image), (1, 99))
     figure, axes = plt.subplots(
-        len(images), 1, figsize=(7, 1.7 * len(images)), sharex=True, layout="constrained"
+        len(panels), 1, figsize=(7, 1.7 * len(panels)), sharex=True, layout="constrained"
     )
-    for plot, (caption, image) in zip(np.atleast_1d(axes), images.items(), strict=True):
+    for plot, (caption, panel) in zip(np.atleast_1d(axes), panels.items(), strict=True):
+        image = np.asarray(panel.image)
         drawn = plot.imshow(
             image,
             origin="lower",
             aspect="auto",
-            extent=(0, seconds, 0, len(image)),
+            extent=(0, panel.seconds, 0, len(image)),
             vmin=low,
             vmax=high,
             cmap="magma",
             interpolation="nearest",
         )
         plot.set_title(caption, fontsize=8, loc="left")
-        plot.set_ylabel("mel bin", fontsize=8)
+        plot.set_ylabel("bin", fontsize=8)
         plot.tick_params(labelsize=7)
+    plot.set_xlim(0, max(panel.seconds for panel in panels.values()))
     plot.set_xlabel("time (s)", fontsize=8)
-    figure.colorbar(drawn, ax=axes, label="standard deviations from the mean", shrink=0.6)
+    figure.colorbar(drawn, ax=axes, label=label, shrink=0.6)
     return figure
 
 
