@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from espnet_like.augment import AUGMENTATIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tools"
@@ -29,6 +32,35 @@ def test_a_section_gives_a_table_and_json(tmp_path: Path) -> None:
         assert row["met"] == (row["ratio"] >= bound if relation == ">=" else row["ratio"] <= bound)
         assert row["what"] in done.stdout
         assert row["ratio"] > 0 and row["ours"] > 0 and row["other"] > 0
+
+
+def test_every_method_is_timed_and_its_traffic_counted(tmp_path: Path) -> None:
+    done = benchmark("--quick", "--only", "methods", "--json", str(tmp_path / "b.json"))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        name, _, against = row["what"].partition(", ")
+        found.setdefault(name, set()).add(against)
+    modes = {"zero masks", "mixture masks", "cutting masks"}
+    combined = {"none", "specaugment_pp", "chain", "one_of"}
+    assert found.keys() == AUGMENTATIONS.keys() - combined | modes
+    assert all(against >= {"plain loop", "step", "traffic"} for against in found.values())
+    assert "torchaudio" in found["specaugment"] and "one weight a batch" in found["mixup"]
+
+
+def test_traffic_of_operations_that_one_can_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    from benchmarks.methods import traffic
+
+    x, y = torch.randn(8, 16, 32), torch.randn(32)
+    once = 2 * x.nbytes
+    assert traffic(lambda x, y: x * 2, x, y) == once
+    assert traffic(lambda x, y: x[:, ::2].transpose(1, 2), x, y) == 0
+    assert traffic(lambda x, y: x + y.expand(8, 16, 32), x, y) == once + y.nbytes
+    assert traffic(lambda x, y: torch.add(x, y, out=torch.empty_like(x)), x, y) == once + y.nbytes
+    assert traffic(lambda x, y: x[:4].clone().add_(1), x, y) == once  # half of it, twice
+    assert traffic(lambda x, y: torch.cat([x, x]), x, y) == 2 * once
 
 
 def test_unknown_section() -> None:

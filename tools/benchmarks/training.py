@@ -81,7 +81,10 @@ def _trainer_step(width: int, batch: Batch, work: Path) -> Function:
         criterion=CrossEntropy(),
         schedule=Constant(),
         augmentation=NoAugmentation(),
-        clips=SimpleNamespace(device=torch.device("cpu")),
+        clips=SimpleNamespace(
+            device=torch.device("cpu"),
+            prepared=lambda batch, augmentation, *_: (batch, augmentation),
+        ),
         monitor=None,
         directory=work,
         ranks=Ranks(),
