@@ -43,6 +43,9 @@ def updated(text: str, table: str) -> str:
 
 
 def main() -> int:
+    if sys.argv[1:] in (["--help"], ["-h"]):
+        print((__doc__ or "").strip())
+        return 0
     if sys.argv[1:] not in ([], ["--check"]):
         raise UserError(f"{sys.argv[1]}: unknown option; there is --check")
     readme = ROOT / "README.md"

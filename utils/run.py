@@ -3,8 +3,8 @@
 
 usage: utils/run.py [options] [JOB=1:N] log.JOB.txt command argument...
 
-  utils/run.py JOB=1:4 exp/log/dump.JOB.log python -m espnet_like.bin.dump_feats --part JOB
-  utils/run.py --pick failed JOB=1:4 exp/log/dump.JOB.log ...   # only what is not yet done
+  utils/run.py JOB=1:4 exp/log/feats.JOB.log python -m espnet_like.bin.dump_feats --job JOB ...
+  utils/run.py --pick failed JOB=1:4 exp/log/feats.JOB.log ...   # only what is not yet done
 
 The number takes the place of an argument that is JOB, of {JOB} anywhere in an argument, and of the
 word JOB in the log's name. JOB=3 is one job of the array; without JOB= there is a single job. No
