@@ -13,12 +13,13 @@ from espnet_like.files import read_json, update_text
 from espnet_like.scoring import figures
 from espnet_like.scoring.report import render
 from espnet_like.scoring.results import collect, merge_results, read_csv, write_csv
+from espnet_like.scoring.sharing import share
 from espnet_like.scoring.tables import Planned, read_tables
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="report", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--plan", type=Path, help="list of runs; without it results.csv as it is")
+    parser.add_argument("--plan", type=Path, help="list of runs; without it those of results.csv")
     parser.add_argument("--table", default="", help="stem of the table that the runs belong to")
     parser.add_argument("--conf", type=Path, default=Path("conf"))
     parser.add_argument("--corpus", required=True, help="title of the page")
@@ -27,12 +28,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     results = read_csv(args.out / "results.csv")
     tables = read_tables(args.conf)
-    if args.plan:
-        runs = read_plan(args.plan)
-        results = merge_results(results, collect(args.table, runs))
-        write_csv(args.out / "results.csv", results, tables)
-        if args.figures:
-            draw(runs, args.figures)
+    runs = read_plan(args.plan) if args.plan else []
+    results = merge_results(results, collect(args.table, runs))
+    results = share(results, tables, args.conf)
+    write_csv(args.out / "results.csv", results, tables)
+    if runs and args.figures:
+        draw(runs, args.figures)
     update_text(args.out / "RESULTS.md", render(args.corpus, tables, results))
     print(f"{args.out / 'RESULTS.md'}: {len(results)} rows")
 

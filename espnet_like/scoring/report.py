@@ -50,17 +50,19 @@ def render(corpus: str, tables: dict[str, Table], results: Sequence[Result]) -> 
 
 
 def summary(path: Path, results: Sequence[Result], tables: dict[str, Table]) -> list[list[str]]:
-    """One line a result for the top-level README: recipe, table, row, value, runs, selection."""
-    lines = []
+    """One line a configuration for the top-level README, at the first table that has it.
+
+    Recipe, table, row, value, runs, selection.
+    """
+    by_key = {(r.table, r.row): r for r in results if r.mean is not None}
+    lines: dict[str, list[str]] = {}
     for stem, table in tables.items():
         for row in table.rows:
-            for r in results:
-                if (r.table, r.row) == (stem, row.name) and r.mean is not None:
-                    runs = f"{len(r.folds)} folds x {len(r.seed_means())} seeds"
-                    lines.append(
-                        [path.name, table.title, r.row, _value(r), runs, SELECTIONS[r.selection]]
-                    )
-    return lines
+            if r := by_key.get((stem, row.name)):
+                runs = f"{len(r.folds)} folds x {len(r.seed_means())} seeds"
+                line = [path.name, table.title, r.row, _value(r), runs, SELECTIONS[r.selection]]
+                lines.setdefault(r.config, line)
+    return list(lines.values())
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -146,9 +146,8 @@ def read_tables(conf: Path) -> dict[str, Table]:
     return {path.stem: read_table(path) for path in sorted((conf / "tables").glob("*.yaml"))}
 
 
-def row_layers(place: Place, table: Table, row: Row) -> dict[str, Any]:
+def row_layers(conf: Path, table: Table, row: Row) -> dict[str, Any]:
     """The merged configuration of a row, before anything that a fold or seed adds."""
-    conf = place.conf
     files = [
         conf / "features.yaml",
         conf / "model" / f"{row.model or table.model}.yaml",
@@ -161,7 +160,7 @@ def row_layers(place: Place, table: Table, row: Row) -> dict[str, Any]:
 def row_config(place: Place, table: Table, row: Row, overrides: Sequence[str] = ()) -> Experiment:
     """The row's checked configuration without data, fold and seed."""
     try:
-        layers = merge(row_layers(place, table, row), parse_overrides(overrides))
+        layers = merge(row_layers(place.conf, table, row), parse_overrides(overrides))
         if place.valid:
             layers = merge(layers, {"train": {"selection": "best_valid"}})
         config = experiment(layers)
@@ -221,7 +220,7 @@ def _told(
     place: Place, table: Table, row: Row, overrides: Sequence[str], config: Experiment
 ) -> str:
     """The row's name, with what the command line changes: a table's rows are what its file says."""
-    if identity(experiment(row_layers(place, table, row))) == identity(config):
+    if identity(experiment(row_layers(place.conf, table, row))) == identity(config):
         return row.name
     changes = _short(_flat(parse_overrides(overrides)))
     return ", ".join([row.name, *(["valid"] if place.valid else []), *changes])

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import csv
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from espnet_like.errors import MissingInput, UserError
-from espnet_like.scoring.report import render, standard_error
+from espnet_like.scoring.report import render, standard_error, summary
 from espnet_like.scoring.results import Result, merge_results, read_csv, write_csv
-from espnet_like.scoring.tables import Place, Row, Table, plan, read_table
+from espnet_like.scoring.sharing import share
+from espnet_like.scoring.tables import (
+    Place,
+    Row,
+    Table,
+    config_digest,
+    plan,
+    read_table,
+    read_tables,
+)
 
 CONF = {
     "features.yaml": "features: {name: cpjku}\n",
@@ -154,6 +164,43 @@ def test_runs_of_one_configuration_add_up():
 def test_another_configuration_replaces():
     (merged,) = merge_results([result()], [result(runs={(0, 1): 0.1}, config="xyz")])
     assert merged.runs == {(0, 1): 0.1}
+
+
+def test_tables_share_the_runs_of_a_configuration(place):
+    (place.conf / "tables/u.yaml").write_text(
+        "{title: U, corpus: c, model: small, rows: [{name: same, augment: mm,"
+        " overrides: {augment.layers: [0, 2]}}, {name: other, augment: mm},"
+        " {name: alone, augment: none}]}"
+    )
+    (place.conf / "tables/d.yaml").write_text(
+        "{title: D, corpus: d, model: small, rows: [{name: same, augment: none}]}"
+    )
+    tables = read_tables(place.conf)
+    runs = plan(place, tables["t"])
+    plain, masked = (
+        config_digest(next(run.config for run in runs if run.row == row))
+        for row in ("plain", "masked")
+    )
+    old = replace(result("same", {(1, 1): 0.1, (1, 2): 0.2}, masked), table="u")
+    other = replace(result("other", {(0, 1): 0.3}, "of other settings"), table="u")
+    given = [result(config=plain), result("masked", {(0, 1): 0.4}, masked), old, other]
+    shared = {(r.table, r.row): r.runs for r in share(given, tables, place.conf)}
+    both = {(0, 1): 0.4, **old.runs}
+    assert shared == {
+        ("t", "plain"): given[0].runs,
+        ("t", "masked"): both,
+        ("u", "same"): both,
+        ("u", "other"): other.runs,
+        ("u", "alone"): given[0].runs,
+    }
+    again = share(share(given, tables, place.conf), tables, place.conf)
+    assert {(r.table, r.row): r.runs for r in again} == shared
+    assert share([], tables, place.conf) == []
+    assert [line[1:3] for line in summary(Path("r"), again, tables)] == [
+        ["A table", "plain"],
+        ["A table", "masked"],
+        ["U", "other"],
+    ]  # each configuration once
 
 
 def test_the_page_compares_and_says_what_was_not_run(place):
