@@ -68,7 +68,6 @@ def test_dry_run_and_help_run_nothing(done, recipe):
     assert made(done) == before
 
 
-@pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
@@ -81,10 +80,10 @@ def test_dry_run_and_help_run_nothing(done, recipe):
         (["--stage", "train", "--table", "nothing"], 3, "no such table"),
     ],
 )
-def test_wrong_options_and_missing_inputs(name, options, code, words, recipe, tree, tmp_path):
+def test_wrong_options_and_missing_inputs(options, code, words, recipe, tree, tmp_path):
     """In a recipe where nothing has been made yet."""
-    corpus = tree / "egs" / name
-    fresh = tree / "egs" / f"{name}_fresh"
+    corpus = tree / "egs" / "mini"
+    fresh = tree / "egs" / "mini_fresh"
     if not fresh.exists():
         subprocess.run(["cp", "-r", corpus / ".", fresh], check=True)
         subprocess.run(
@@ -108,20 +107,21 @@ def test_a_recipe_runs_its_own_table_unless_something_else_is_asked_for(recipe):
 
 
 def test_wrong_names_are_said_before_the_first_stage(recipe):
-    for options in (["--model", "nothing"], ["--", "--train.epoch", "3"], ["nothing"]):
-        wrong = recipe("mini", *options, code=2)
-        assert "== stage" not in wrong.stderr
+    wrong = (
+        (["--model", "nothing"], "no such configuration"),
+        (["--", "--train.epoch", "3"], "did you mean epochs"),
+        (["nothing"], "not an option"),
+    )
+    for options, words in wrong:
+        said = recipe("mini", *options, code=2).stderr
+        assert words in said and "== stage" not in said
 
 
-def test_overrides_that_match_nothing_are_refused(done, recipe):
-    wrong = recipe(done.name, "--demo", "--stage", "train", "--", "--train.epoch", "3", code=2)
-    assert "did you mean epochs" in wrong.stderr
-
-
+@pytest.mark.parametrize("done", ["mini"], indirect=True)
 def test_interrupted_and_started_again(done, recipe, tree):
     """Ctrl-C in the middle of training: all processes end, the same command goes on."""
     options = ["--demo", "--stage", "train", "--stop-stage", "score", "--seeds", "7"]
-    options += ["--", "--train.epochs", "40"]
+    options += ["--", "--train.epochs", "60"]
     process = subprocess.Popen(
         [done / "run.sh", *options],
         env=environment(),
@@ -143,7 +143,7 @@ def test_interrupted_and_started_again(done, recipe, tree):
     assert not list((done / "exp").rglob("seed7/result.json"))
     recipe(done.name, *options)
     (results, *_) = (done / "exp").rglob("seed7/result.json")
-    assert json.loads(results.read_text())["epochs"] == 40
+    assert json.loads(results.read_text())["epochs"] == 60
 
 
 def processes_of(tree: Path) -> list[str]:
