@@ -292,6 +292,14 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return value
 
 
+def read_part(path: str | Path, key: str) -> dict[str, Any]:
+    """A YAML mapping that has `key`: an empty file does not pass for a component's default."""
+    value = read_yaml(path)
+    if not value.get(key):
+        raise UserError(f"{path}: no {key} in it: write {key}: {{name: ...}}")
+    return value
+
+
 def write_yaml(value: Mapping[str, Any]) -> str:
     """YAML text that `read_yaml` reads back to the same value."""
     return yaml.safe_dump(_plain(value), sort_keys=False, default_flow_style=None)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_like.augment import AUGMENTATIONS, Augmentation, build_augmentation
-from espnet_like.config import read_yaml
+from espnet_like.config import read_part
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError, run
 from espnet_like.features import FRONT_ENDS
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         f"partner: {partner}": figures.Panel(maps[1], seconds),
     }
     for path in args.augment:
-        spec = read_yaml(path)["augment"]
+        spec = read_part(path, "augment")["augment"]
         augmentation = build_augmentation(_at(spec, args.layer), str(path))
         if why := _unable(augmentation, args.layer, args.waves):
             print(f"{path}: {spec['name']} {why}")
@@ -167,7 +167,7 @@ def _model(path: Path | None, layer: int, channels: int) -> nn.Module | None:
     if path is None:
         raise UserError(f"--layer {layer} needs --model: a run directory or conf/model/NAME.yaml")
     weights = path / "checkpoints" / "final.safetensors" if path.is_dir() else None
-    spec = read_yaml(path / "config.yaml" if weights else path)["model"]
+    spec = read_part(path / "config.yaml" if weights else path, "model")["model"]
     torch.manual_seed(0)
     model: nn.Module = build(MODELS, {**spec, "in_channels": channels}, "model")
     taps: Any = model.taps

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,9 +19,9 @@ from espnet_like.config import (
     check,
     experiment,
     identity,
-    load_layers,
     merge,
     parse_overrides,
+    read_part,
     read_yaml,
     try_out,
 )
@@ -148,13 +149,15 @@ def read_tables(conf: Path) -> dict[str, Table]:
 
 def row_layers(conf: Path, table: Table, row: Row) -> dict[str, Any]:
     """The merged configuration of a row, before anything that a fold or seed adds."""
-    files = [
-        conf / "features.yaml",
-        conf / "model" / f"{row.model or table.model}.yaml",
-        conf / "augment" / f"{row.augment}.yaml",
-        conf / f"{table.train}.yaml",  # last: a subset's file may say how many classes it has
+    layers = [
+        read_part(conf / "features.yaml", "features"),
+        read_part(conf / "model" / f"{row.model or table.model}.yaml", "model"),
+        read_part(conf / "augment" / f"{row.augment}.yaml", "augment"),
+        read_yaml(conf / f"{table.train}.yaml"),  # may say how many classes a subset has
+        nested(table.overrides),
+        nested(row.overrides),
     ]
-    return merge(merge(load_layers(files), nested(table.overrides)), nested(row.overrides))
+    return reduce(merge, layers)
 
 
 def row_config(place: Place, table: Table, row: Row, overrides: Sequence[str] = ()) -> Experiment:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from espnet_like.bin import plan as list_runs
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.scoring.report import render, standard_error, summary
 from espnet_like.scoring.results import Result, merge_results, read_csv, write_csv
@@ -28,6 +29,7 @@ CONF = {
     "train.yaml": "train: {epochs: 2}\n",
     "model/small.yaml": "model: {name: cp_resnet, base_width: 8}\n",
     "augment/none.yaml": "augment: {name: none}\n",
+    "augment/empty.yaml": "",
     "augment/mm.yaml": "augment: {name: specaugment_pp}\n",
     "tables/t.yaml": """
 title: A table
@@ -89,6 +91,18 @@ def test_what_changes_no_number_leaves_the_row_its_name(place):
         assert {r.row for r in plan(place, table, overrides)} == {"plain", "masked"}
 
 
+def test_stage_feats_asks_which_runs_change_waveforms(place, capsys):
+    mixed = "{name: one_of, methods: [{name: mixup}, {name: bc_learning}]}"
+    (place.conf / "augment/bc.yaml").write_text(f"augment: {mixed}\n")
+    out = place.conf.parent / "waves.jsonl"
+    where = f"--stage waves --out {out} --conf {place.conf} --data d --dump e --corpus c"
+    for augment, number in (("bc", 2), ("mm", 0)):
+        own = ["--folds", "1 2", "--model", "small", "--augment", augment]
+        list_runs.main([*where.split(), *own])
+        assert capsys.readouterr() == (f"{number}\n", "")
+        assert len(list_runs.read_plan(out)) == number
+
+
 def test_a_fold_of_the_training_part_can_choose(place):
     table = read_table(place.conf / "tables" / "t.yaml")
     run = next(plan(place._replace(valid=True), table))
@@ -107,6 +121,7 @@ def test_a_fold_of_the_training_part_can_choose(place):
         (("baseline: plain", "baseline: x"), "none of the rows"),
         (("augment: mm", "augment: mn"), "augment/mn.yaml: no such configuration"),
         (("augment.layers", "augment.lyers"), "row 'masked': augment.lyers"),
+        (("augment: mm", "augment: empty"), "augment/empty.yaml: no augment in it"),
     ],
 )
 def test_a_wrong_table_is_refused_before_any_run(place, change, words):
