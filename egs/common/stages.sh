@@ -27,7 +27,6 @@ if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q '^GPU
 device=auto
 dtype=float32
 compress=false
-waves=false
 max_bad=0
 dry_run=false
 declare -F recipe_help >/dev/null || recipe_help() { :; }
@@ -58,7 +57,6 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
   --threads N        threads of a training job (default: $threads)
   --ngpu N           GPUs of a training job (default: $ngpu); --device cpu keeps off them
   --dtype TYPE       float32 or float16 dump; --compress writes compressed Kaldi matrices
-  --waves            dump the waveforms too (conf/waves.yaml), for an --augment that changes them
   --max-bad N        go on past so many unreadable clips
   --dry-run          print what would be run
   --help             this text
@@ -110,7 +108,7 @@ jobs_() {
 # plan_ STAGE: leaves how many runs there are for a stage in $planned, their list in $plans/STAGE.
 plan_() {
   local options=(--stage "$1" --out "$plans/$1.jsonl" --data "data/$corpus" --dump "$dump")
-  options+=(--corpus "$corpus" --folds "$folds")
+  options+=(--waves "dump/raw/$corpus" --corpus "$corpus" --folds "$folds")
   if [[ $seeds ]]; then options+=(--seeds "$seeds"); fi
   if [[ $table ]]; then
     options+=(--table "$table")
@@ -118,7 +116,6 @@ plan_() {
     options+=(--model "$model" --augment "$augment" --train "$train")
   fi
   if $valid; then options+=(--valid); fi
-  if $waves; then options+=(--waves "dump/raw/$corpus"); fi
   if $dry_run; then
     do_ python -m espnet_like.bin.plan "${options[@]}" "${overrides[@]}"
     planned=N
@@ -143,7 +140,8 @@ stage_feats() {
   local options=(--dtype "$dtype")
   if $compress; then options+=(--compress); fi
   dump_ conf/features.yaml "$dump" feats "${options[@]}"
-  if $waves; then dump_ conf/waves.yaml "dump/raw/$corpus" waves; fi
+  plan_ waves # the runs that change waveforms
+  if [[ $planned == [1-9]* ]]; then dump_ conf/waves.yaml "dump/raw/$corpus" waves; fi
 }
 
 stage_stats() {

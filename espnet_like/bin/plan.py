@@ -16,7 +16,7 @@ from espnet_like.training.runs import Run
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="plan", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--stage", choices=("train", "infer", "all"), default="all")
+    parser.add_argument("--stage", choices=("waves", "train", "infer", "all"), default="all")
     parser.add_argument("--out", type=Path, required=True, help="list to write, one run a line")
     parser.add_argument("--conf", type=Path, default=Path("conf"))
     parser.add_argument("--data", type=Path, required=True, help="data/<corpus>")
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
     runs = list(plan(place, table, overrides, args.seeds))
     chosen = [run_ for run_ in runs if args.stage == "all" or _pending(run_, args.stage)]
     write_plan(args.out, chosen)
-    if args.stage != "all":
+    if args.stage in ("train", "infer"):
         print(f"{args.stage}: {len(chosen)} of {len(runs)} runs to do", file=sys.stderr)
     print(len(chosen))
 
@@ -103,6 +103,8 @@ def read_plan(path: Path, job: int | None = None) -> list[Planned]:
 
 def _pending(planned: Planned, stage: str) -> bool:
     run_ = Run(planned.directory, planned.config)
+    if stage == "waves":
+        return run_.needs_wave()
     run_.need_inputs(stage)
     if stage == "train":
         return not run_.trained()

@@ -65,13 +65,17 @@ class Run:
         """Say which earlier stage is missing (exit code 3)."""
         data = self.config.data
         needs = [(f"{data.dump}/feats.scp", "feats"), (data.stats, "stats")]
-        augmentation = build(AUGMENTATIONS, self.config.augment, "augment")
-        if stage == "train" and augmentation.needs_wave:
-            needs.append((f"{self._waves()}/feats.scp", "feats --waves true"))
+        if stage == "train" and self.needs_wave():
+            needs.append((f"{self._waves()}/feats.scp", "feats"))
         needs += [(f"{d}/utt2labels", "data") for d in (data.train, data.valid, data.test) if d]
         for path, maker in needs:
             if not Path(path).is_file():
                 raise MissingInput(f"stage {stage} needs {path}: run --stage {maker}")
+
+    def needs_wave(self) -> bool:
+        """Whether the augmentation changes waveforms."""
+        augmentation: Augmentation = build(AUGMENTATIONS, self.config.augment, "augment")
+        return augmentation.needs_wave
 
     def fingerprint(self) -> str:
         """Changes when the settings, the features, the statistics or the clips do."""
@@ -234,7 +238,7 @@ class Run:
         if self.config.data.waves is None:
             raise UserError(
                 f"augment {self.config.augment['name']} changes waveforms, but data.waves names no "
-                "dump of them: give run.sh --waves true"
+                "dump of them"
             )
         return self.config.data.waves
 

@@ -49,7 +49,7 @@ class WaveSet(ClipSet):
         if dump.features != (raw := {"name": "raw", "sample_rate": front.sample_rate}):
             raise UserError(
                 f"{dump.path}: made with {dump.features}, but {raw} expected: mend"
-                " conf/waves.yaml and run --stage feats --waves true"
+                " conf/waves.yaml and run --stage feats"
             )
         super().__init__(data, dump, normalize, device, in_memory, workers)
         self.front = front.to(device)
