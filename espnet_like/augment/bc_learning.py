@@ -16,6 +16,7 @@ from espnet_like.augment.pairs import choose, different_classes
 from espnet_like.augment.waveforms import WaveMethod, content, mix_targets
 
 FLOOR = 1e-8  # of the weighted power of a window: -80 dB
+BLOCK = 2**20  # samples of windows at a time: more would not stay in a CPU's cache
 
 
 class BCLearning(WaveMethod):
@@ -76,7 +77,8 @@ def mix(
     t = ratio * level[partner] / (ratio * level[partner] + (1 - ratio) * level)
     norm = (t.square() + (1 - t).square()).sqrt()
     own, part = (t / norm)[:, None, None], ((1 - t) / norm)[:, None, None]
-    return clean * own + clean[partner] * (part if inside is None else part * inside)
+    mixed = clean[partner].mul_(part if inside is None else part * inside)
+    return mixed.addcmul_(clean, own)
 
 
 def loudest(wave: Tensor, lengths: Tensor | None, sample_rate: int, window: int) -> Tensor:
@@ -88,13 +90,14 @@ def loudest(wave: Tensor, lengths: Tensor | None, sample_rate: int, window: int)
     size, channels, samples = wave.shape
     wave = functional.pad(wave, (0, max(0, window - samples)))
     stride = window // 2
+    frames = wave.flatten(0, 1).unfold(-1, window, stride)  # (B C, windows, window), a view
     hann = torch.hann_window(window, device=wave.device)
-    spectrum = torch.stft(
-        wave.flatten(0, 1), window, stride, window=hann, center=False, return_complex=True
-    )
-    power = torch.view_as_real(spectrum).square().sum(-1)
-    weight = a_weighting(sample_rate, window).to(wave.device)
-    level = (weight @ power).unflatten(0, (size, channels)).mean(1)
+    weight = a_weighting(sample_rate, window).to(wave.device).repeat_interleave(2)  # re, im
+    levels = []
+    for block in frames.split(max(1, BLOCK // frames[0].numel())):
+        spectrum = torch.view_as_real(torch.fft.rfft(block * hann))
+        levels.append(spectrum.square_().flatten(2) @ weight)
+    level = torch.cat(levels).unflatten(0, (size, channels)).mean(1)
     if lengths is not None:
         windows = (lengths.to(wave.device) - window).div(stride, rounding_mode="floor") + 1
         number = torch.arange(level.shape[1], device=wave.device)

@@ -112,6 +112,7 @@ def methods(work: Path, quick: bool) -> Iterator[Row]:
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(size, 1, 256, FRAMES, generator=generator)
     waves = 0.1 * torch.randn(size, 1, 10 * loops.RATE, generator=generator)
+    stage1 = torch.randn(size, 128, 15, 26)  # of base width 128
     y = one_hot(torch.arange(size) % CLASSES, CLASSES)
     clocks = [here(_trainer_step(width, _batch(step_clips, FRAMES), work))]
     for case in CASES.values():
@@ -132,6 +133,11 @@ def methods(work: Path, quick: bool) -> Iterator[Row]:
         moved, least = traffic(_ours(case), x, y) / 2**20, 2 * x.nbytes / 2**20
         target = ("<=", 1.5) if case.mask else None
         yield Row("methods", f"{name}, traffic", moved, least, "MiB", moved / least, target)
+        if case.mask:
+            hidden = Case({**case.spec, "layers": [2]}, case.loop)
+            moved, least = traffic(_ours(hidden, 2), stage1, y) / 2**20, 2 * stage1.nbytes / 2**20
+            what = f"{name}, traffic at layer 2"
+            yield Row("methods", what, moved, least, "MiB", moved / least, target)
 
 
 def _row(what: str, above: list[float], below: list[float], goal: tuple[str, str, float]) -> Row:
@@ -142,7 +148,7 @@ def _row(what: str, above: list[float], below: list[float], goal: tuple[str, str
     return Row("methods", what, *ms, unit, paired(above, below), (relation, bound))
 
 
-def _ours(case: Case) -> Batched:
+def _ours(case: Case, layer: int = 0) -> Batched:
     method = build_augmentation(case.spec)
 
     def wave(x: Tensor, y: Tensor) -> object:
@@ -150,7 +156,7 @@ def _ours(case: Case) -> Batched:
 
     def features(x: Tensor, y: Tensor) -> object:
         plan = method.draw(x, y)
-        return plan(0, x), plan.targets
+        return plan(layer, x), plan.targets
 
     return wave if case.wave else features
 
