@@ -38,7 +38,6 @@ class Data:
 
     Args:
         corpus: name of the corpus in result tables.
-        fold: number of the fold in result tables.
         dump: directory of the feature dump.
         waves: directory of the dump of waveforms, for augmentations that change these.
         stats: normalisation of the training part (JSON of stage 3).
@@ -49,7 +48,6 @@ class Data:
     """
 
     corpus: str = ""
-    fold: int = 1
     dump: str = ""
     waves: str | None = None
     stats: str = ""

@@ -13,6 +13,11 @@ from espnet_like.features.normalize import Stats
 from espnet_like.files import digest
 
 
+def fingerprint(dump: FeatureDump, data: DataDir) -> str:
+    """Of what goes into the statistics of a training part: the features and its utterances."""
+    return digest(dump.fingerprint, [utt for utt in data.utterances if utt not in dump.bad])
+
+
 def compute_stats(
     dump_dir: str | os.PathLike[str],
     data: DataDir,
@@ -44,7 +49,7 @@ def compute_stats(
         )
     if not utterances:
         raise UserError(f"{data.path}: no utterance to take statistics of")
-    mark = digest(dump.fingerprint, utterances)
+    mark = fingerprint(dump, data)
     if os.path.exists(out):
         if Stats.load(out).made.get("fingerprint") == mark:
             log(f"{out}: fresh")

@@ -120,6 +120,12 @@ def score_run(planned: Planned) -> dict[str, Any]:
     if lacking:
         raise UserError(f"{scp}: no scores of {lacking[0]} ({len(lacking)} in all): --stage infer")
     scores = np.stack([reader[utt] for utt in utterances])
+    several = [utt for utt in utterances if len(data.tags[utt]) != 1]
+    if several:
+        raise UserError(
+            f"{data.path}/utt2labels: {several[0]} has {len(data.tags[several[0]])} labels; "
+            "accuracy is of clips with one"
+        )
     position = {label: i for i, label in enumerate(data.labels)}
     targets = np.zeros_like(scores)
     for i, utt in enumerate(utterances):

@@ -199,7 +199,6 @@ def with_data(config: Experiment, place: Place, fold: int, seed: int) -> Experim
     train = "train_valid" if place.valid else "train"
     data = {
         "corpus": place.corpus,
-        "fold": fold,
         "dump": str(place.dump),
         "waves": str(place.waves) if place.waves else None,
         "stats": str(stats / f"{train}.json"),

@@ -96,7 +96,10 @@ class ClipSet:
         if self.tensor is not None:
             yield from (self._from_memory(list(chosen)) for chosen in positions)
         else:
-            yield from ahead(self._from_archives(positions))
+            try:
+                yield from ahead(self._from_archives(positions))
+            except UserError as error:  # a worker's error comes with its traceback as text
+                raise UserError(str(error).rpartition("UserError: ")[2], error.code) from None
 
     def _from_archives(self, positions: Sequence[Sequence[int]]) -> Iterator[Batch]:
         self._schedule[:] = [list(chosen) for chosen in positions]

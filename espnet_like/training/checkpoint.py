@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,8 +39,10 @@ def save(path: Path, fingerprint: str, state: State, parts: Mapping[str, Any]) -
         "state": vars(state),
         "parts": {name: part.state_dict() for name, part in parts.items()},
     }
+    buffer = io.BytesIO()  # torch's own writer hides that a disk is full
+    torch.save(content, buffer)
     with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load(path: Path, fingerprint: str, parts: Mapping[str, Any]) -> State:
@@ -65,7 +67,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], **metadata: str) -> 
     """Write a state dict as safetensors in one piece."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata or None)
+        temporary.write_bytes(safetensors.torch.save(tensors, metadata or None))
 
 
 def load_weights(path: Path, model: nn.Module) -> dict[str, str]:
@@ -76,7 +78,7 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, str]:
         UserError: not a weights file, or the weights of another model; says which differ.
     """
     if not path.is_file():
-        raise MissingInput(f"stage infer needs {path}: run --stage train")
+        raise MissingInput(f"{path}: no such file: run --stage train")
     try:
         with safetensors.safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -97,13 +99,3 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, str]:
         raise UserError(f"{path}: a checkpoint of another model: {', '.join(what)}")
     model.load_state_dict(weights)
     return metadata
-
-
-def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """16 hex digits over names, shapes and bits of a state dict."""
-    state = hashlib.sha256()
-    for name in sorted(weights):
-        value = weights[name].detach().cpu().contiguous()
-        state.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        state.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return state.hexdigest()[:16]

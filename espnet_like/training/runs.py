@@ -20,13 +20,14 @@ from torch import nn
 
 from espnet_like.augment import AUGMENTATIONS, Augmentation
 from espnet_like.config import Experiment, identity, write_yaml
-from espnet_like.data.ark import ArkWriter
+from espnet_like.data.ark import ArkWriter, is_whole
 from espnet_like.data.directory import DataDir
 from espnet_like.environment import environment
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features import FRONT_ENDS
 from espnet_like.features.dump import FeatureDump, check_dump
 from espnet_like.features.normalize import Normalize, Stats
+from espnet_like.features.stats import fingerprint
 from espnet_like.files import digest, read_json, write_json, write_text
 from espnet_like.models import MODELS
 from espnet_like.models.summary import tap_shapes
@@ -155,7 +156,9 @@ class Run:
     def inferred(self) -> bool:
         """Whether the scores are those of the present weights and test part."""
         done = self.directory / "scores" / "test.json"
-        return done.is_file() and read_json(done)["inputs"] == self._scored_inputs()
+        if not (done.is_file() and read_json(done)["inputs"] == self._scored_inputs()):
+            return False
+        return is_whole(done.with_suffix(".scp"))
 
     def infer(self, device: torch.device) -> None:
         """Score the test part: scores/test.ark,scp (posteriors) and scores/test.json, last.
@@ -257,6 +260,7 @@ class Run:
         torch.manual_seed(seeds.derive(config.seed, seeds.WEIGHTS))
         model: nn.Module = build(MODELS, config.model, "model")
         augmentation: Augmentation = build(AUGMENTATIONS, config.augment, "augment")
+        self._check_stats()
         clips = (self.waves if augmentation.needs_wave else self.clips)(config.data.train, device)
         _check_fit(model, augmentation, clips.shape)
         model = model.to(device)
@@ -275,6 +279,16 @@ class Run:
             self.directory,
             ranks,
         )
+
+    def _check_stats(self) -> None:
+        """The statistics are those of these features and this training part."""
+        data = self.config.data
+        expected = fingerprint(FeatureDump(data.dump), DataDir.load(data.train))
+        if Stats.load(data.stats).made.get("fingerprint") != expected:
+            raise MissingInput(
+                f"{data.stats}: of other features or clips than {data.dump} and {data.train} have: "
+                "run --stage stats"
+            )
 
     def _claim(self, fingerprint: str) -> None:
         """Make the directory this configuration's; what another one left is moved aside."""
