@@ -33,7 +33,7 @@ stage_data() {
 
 recipe_report() { # Figure 1 of SpecAugment++
   do_ python -m espnet_like.bin.plot_augment --data "data/$corpus/fold1/test" --dump "$dump" \
-    --stats "$dump/stats/fold1/train.json" --seed 4 --out "exp/figures/$name/figure1.png" \
+    --stats "$dump/stats/fold1/train.json" --seed 155 --out "exp/figures/$name/figure1.png" \
     --augment conf/augment/specaugment_pp_zm.yaml --augment conf/augment/specaugment_pp_mm.yaml \
     --augment conf/augment/specaugment_pp_cm.yaml
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_like.bin.plan import read_plan
-from espnet_like.errors import run
+from espnet_like.errors import MissingInput, run
 from espnet_like.files import read_json, update_text
 from espnet_like.scoring import figures
 from espnet_like.scoring.report import render
@@ -29,7 +29,10 @@ def main(argv: list[str] | None = None) -> None:
     results = read_csv(args.out / "results.csv")
     tables = read_tables(args.conf)
     runs = read_plan(args.plan) if args.plan else []
-    results = merge_results(results, collect(args.table, runs))
+    found = collect(args.table, runs)
+    if runs and not found and not results:
+        raise MissingInput(f"stage report needs {runs[0].directory}/result.json: run --stage score")
+    results = merge_results(results, found)
     results = share(results, tables, args.conf)
     write_csv(args.out / "results.csv", results, tables)
     if runs and args.figures:

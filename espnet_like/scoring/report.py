@@ -58,7 +58,8 @@ def summary(path: Path, results: Sequence[Result], tables: dict[str, Table]) -> 
     lines: dict[str, list[str]] = {}
     for stem, table in tables.items():
         for row in table.rows:
-            if r := by_key.get((stem, row.name)):
+            r = by_key.get((stem, row.name))
+            if r and r.mean is not None and set(table.folds) <= set(r.folds):
                 runs = f"{len(r.folds)} folds x {len(r.seed_means())} seeds"
                 line = [path.name, table.title, r.row, _value(r), runs, SELECTIONS[r.selection]]
                 lines.setdefault(r.config, line)
@@ -82,7 +83,8 @@ def _table(table: Table, results: dict[str, Result | None]) -> str:
     rows = []
     for row in table.rows:
         r = results[row.name]
-        if r is None or r.mean is None:
+        lacking = [fold for fold in table.folds if r and fold not in r.folds]
+        if r is None or r.mean is None or lacking:
             done = f"not run ({len(r.runs)} runs of an incomplete seed)" if r else "not run"
             line = [row.name, done, "", ""]
             line += [_published(row), "", ""] if published else []

@@ -67,6 +67,7 @@ class Table:
         train: stem of conf/<train>.yaml.
         seeds: repeats of each row.
         baseline: name of the row that others are compared with.
+        folds: those that a whole result has; any that were run where it is empty.
         overrides: dotted keys and values for every row.
     """
 
@@ -78,6 +79,7 @@ class Table:
     train: str = "train"
     seeds: tuple[int, ...] = (0,)
     baseline: str | None = None
+    folds: tuple[int, ...] = ()
     overrides: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

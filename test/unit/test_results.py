@@ -229,6 +229,13 @@ def test_the_page_compares_and_says_what_was_not_run(place):
     assert plain.split("+17.50 |")[1].startswith(" yes")
 
 
+def test_some_of_the_folds_are_no_result(place):
+    path = place.conf / "tables" / "t.yaml"
+    path.write_text(path.read_text().replace("baseline:", "folds: [1, 2, 3]\nbaseline:"))
+    page = render("Corpus", {"t": read_table(path)}, [result()])
+    assert "| plain | not run (4 runs of an incomplete seed) |" in page
+
+
 def test_noise_of_a_single_run_is_binomial():
     r = result(runs={(0, 1): 0.5, (0, 2): 0.7})
     assert standard_error(r) == pytest.approx((0.6 * 0.4 / 200) ** 0.5)
