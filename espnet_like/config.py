@@ -7,18 +7,17 @@ keys are the keyword arguments of the class behind the name.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from espnet_like.errors import UserError
+from espnet_like.layers import merge, plain, read_value, read_yaml
 from espnet_like.registry import arguments, build
 
 Selection = Literal["last", "best_valid", "best_test"]
@@ -160,7 +159,7 @@ class Experiment:
 
     def resolved(self) -> dict[str, Any]:
         """Plain data, every default written out."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
 
 def load_layers(paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -210,18 +209,18 @@ def identity(config: Experiment) -> dict[str, Any]:
 
     A key that the program learns later, at its default, leaves the identity of old runs alone.
     """
-    plain, defaults = config.resolved(), Experiment().resolved()
+    chosen, defaults = config.resolved(), Experiment().resolved()
     for key in ("seed", "data", "input_shape"):
-        del plain[key]
+        del chosen[key]
     for key in ("workers", "checkpoint_steps", "checkpoint_seconds"):
-        del plain["train"][key]
+        del chosen["train"][key]
     for key, registry in _registries().items():
         if spec := _component(config, key):
             parameters = signature(registry[spec["name"]]).parameters.values()
-            own = {p.name: _plain(p.default) for p in parameters if p.default is not p.empty}
+            own = {p.name: plain(p.default) for p in parameters if p.default is not p.empty}
             part, _, rest = key.partition(".")
             (defaults[part] if rest else defaults)[rest or part] = own
-    return _apart(plain, defaults)
+    return _apart(chosen, defaults)
 
 
 def _registries() -> dict[str, Mapping[str, type[Any]]]:
@@ -273,49 +272,6 @@ def check(layers: Mapping[str, Any], schema: type[Any]) -> Any:
         raise UserError(str(error).replace("Parser key ", "")) from None
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML mapping; duplicate keys are refused, `1e-4` is a number."""
-    try:
-        value = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such configuration: {_siblings(Path(path))}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: {getattr(error, 'problem', 'not UTF-8 text')}") from None
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise UserError(f"{path}:1: expected keys and values, found {type(value).__name__}")
-    return value
-
-
-def read_part(path: str | Path, key: str) -> dict[str, Any]:
-    """A YAML mapping that has `key`: an empty file does not pass for a component's default."""
-    value = read_yaml(path)
-    if not value.get(key):
-        raise UserError(f"{path}: no {key} in it: write {key}: {{name: ...}}")
-    return value
-
-
-def write_yaml(value: Mapping[str, Any]) -> str:
-    """YAML text that `read_yaml` reads back to the same value."""
-    return yaml.safe_dump(_plain(value), sort_keys=False, default_flow_style=None)
-
-
-def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `layer` laid over it; neither is changed."""
-    merged = dict(base)
-    for key, value in layer.items():
-        old = merged.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            renamed = "name" in value and value["name"] != old.get("name")
-            merged[key] = dict(value) if renamed else merge(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
 def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:
     """`--model.rho 5 --train.optimizer.lr=3e-4` as nested data; values are YAML."""
     result: dict[str, Any] = {}
@@ -332,11 +288,7 @@ def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:
             if not rest:
                 raise UserError(f"{option}: needs a value")
             text = rest.pop(0)
-        try:
-            value: Any = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError as error:
-            problem = getattr(error, "problem", "not text")
-            raise UserError(f"{option} {text}: not a YAML value: {problem}") from None
+        value = read_value(text, option)
         for part in reversed(option[2:].split(".")):
             value = {part: value}
         result = merge(result, value)
@@ -361,42 +313,3 @@ def _check_keys(value: Mapping[str, Any], schema: type[Any], where: str) -> None
                     _check_keys(part, inner, f"{where}{key}.")
             elif keyed and type(part) not in kinds:
                 raise UserError(f"{where}{key}: expected keys and values, not {part!r}")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value
-
-
-def _siblings(path: Path) -> str:
-    names = sorted(p.name for p in path.parent.glob("*.yaml"))
-    return f"{path.parent} has {', '.join(names)}" if names else f"nothing in {path.parent}"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers (`1e-4`), no duplicate keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key!r} is no key", problem_mark=key_node.start_mark
-                )
-            if key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"key {key!r} stands twice", problem_mark=key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"),
-    list("-+0123456789."),
-)

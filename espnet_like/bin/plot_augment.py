@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from espnet_like.augment import AUGMENTATIONS, Augmentation, build_augmentation
-from espnet_like.config import read_part
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError, run
 from espnet_like.features import FRONT_ENDS
 from espnet_like.features.base import FrontEnd
 from espnet_like.features.dump import FeatureDump
 from espnet_like.features.normalize import Normalize
+from espnet_like.layers import read_part
 from espnet_like.models import MODELS
 from espnet_like.registry import build
 from espnet_like.scoring import figures

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from espnet_like.config import experiment, merge
+from espnet_like.config import experiment
+from espnet_like.layers import merge
 from espnet_like.scoring.results import Result, merge_results
 from espnet_like.scoring.tables import Table, config_digest, row_layers
 

@@ -14,19 +14,10 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from espnet_like.config import (
-    Experiment,
-    check,
-    experiment,
-    identity,
-    merge,
-    parse_overrides,
-    read_part,
-    read_yaml,
-    try_out,
-)
+from espnet_like.config import Experiment, check, experiment, identity, parse_overrides, try_out
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.files import digest
+from espnet_like.layers import merge, read_part, read_yaml
 
 
 @dataclass(frozen=True)

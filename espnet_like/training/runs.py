@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from espnet_like.augment import AUGMENTATIONS, Augmentation
-from espnet_like.config import Experiment, identity, write_yaml
+from espnet_like.config import Experiment, identity
 from espnet_like.data.ark import ArkWriter, is_whole
 from espnet_like.data.directory import DataDir
 from espnet_like.environment import environment
@@ -29,6 +29,7 @@ from espnet_like.features.dump import FeatureDump, check_dump
 from espnet_like.features.normalize import Normalize, Stats
 from espnet_like.features.stats import fingerprint
 from espnet_like.files import digest, read_json, write_json, write_text
+from espnet_like.layers import write_yaml
 from espnet_like.models import MODELS
 from espnet_like.models.summary import tap_shapes
 from espnet_like.registry import build

@@ -9,13 +9,11 @@ from espnet_like.config import (
     experiment,
     identity,
     load_layers,
-    merge,
     parse_overrides,
-    read_yaml,
     try_out,
-    write_yaml,
 )
 from espnet_like.errors import UserError
+from espnet_like.layers import merge, read_yaml, write_yaml
 
 MODEL = {"name": "cp_resnet", "base_width": 8}
 

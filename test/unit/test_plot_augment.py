@@ -11,13 +11,13 @@ import torch
 
 from espnet_like.augment import build_augmentation
 from espnet_like.bin import plot_augment
-from espnet_like.config import write_yaml
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError
 from espnet_like.features.dump import FeatureDump, Settings
 from espnet_like.features.make_dump import dump_part, merge_parts
 from espnet_like.features.normalize import Normalize
 from espnet_like.files import write_text
+from espnet_like.layers import write_yaml
 from espnet_like.models import CPResNet
 from espnet_like.scoring import figures
 from espnet_like.training.checkpoint import save_weights

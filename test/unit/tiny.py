@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from espnet_like.config import Experiment, experiment, merge
+from espnet_like.config import Experiment, experiment
 from espnet_like.data.directory import DataDir
 from espnet_like.features.dump import Settings
 from espnet_like.features.make_dump import dump_part, merge_parts
 from espnet_like.features.stats import compute_stats
+from espnet_like.layers import merge
 
 RATE, CLASSES, CLIPS = 8000, 4, 30
 FEATURES = {

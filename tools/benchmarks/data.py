@@ -25,7 +25,6 @@ from benchmarks.measuring import (
     write_corpus,
 )
 from benchmarks.training import prepare, train
-from espnet_like.config import merge
 from espnet_like.data import audio
 from espnet_like.data.ark import ArkReader, ArkWriter
 from espnet_like.data.directory import DataDir
@@ -33,6 +32,7 @@ from espnet_like.features.base import blocks, power_spectrum
 from espnet_like.features.cpjku import CpJku
 from espnet_like.features.dump import Settings
 from espnet_like.features.make_dump import dump_part
+from espnet_like.layers import merge
 
 RATE = 22050
 PART_CALLS = 8
