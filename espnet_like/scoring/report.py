@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from espnet_like.scoring.results import Result
 from espnet_like.scoring.tables import Row, Table
@@ -60,10 +61,14 @@ def summary(path: Path, results: Sequence[Result], tables: dict[str, Table]) -> 
         for row in table.rows:
             r = by_key.get((stem, row.name))
             if r and r.mean is not None and set(table.folds) <= set(r.folds):
-                runs = f"{len(r.folds)} folds x {len(r.seed_means())} seeds"
+                runs = " x ".join((_count(r.folds, "fold"), _count(r.seed_means(), "seed")))
                 line = [path.name, table.title, r.row, _value(r), runs, SELECTIONS[r.selection]]
                 lines.setdefault(r.config, line)
     return list(lines.values())
+
+
+def _count(things: Sequence[Any], name: str) -> str:
+    return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
