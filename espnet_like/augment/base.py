@@ -124,7 +124,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Batch:
-    """What an augmentation sees when it draws, and its source of random numbers."""
+    """What an augmentation sees when it draws, and its source of random numbers.
+
+    In `mix_waves` the features are waveforms (B, C, L) of `sample_rate` Hz.
+    """
 
     features: Tensor
     targets: Tensor
@@ -132,6 +135,7 @@ class Batch:
     generator: torch.Generator | None = None
     progress: Progress = START
     model: nn.Module | None = None
+    sample_rate: int = 0
 
     def uniform(self, *shape: int) -> Tensor:
         """Numbers of [0, 1) on the batch's device, drawn on the CPU."""
@@ -190,7 +194,12 @@ class Augmentation(ABC):
             generator: on the CPU; None for torch's own.
             progress: for methods with a schedule.
         """
-        return Waves(wave, targets, lengths, self)
+        batch = Batch(wave, targets, lengths, generator, progress, sample_rate=sample_rate)
+        return self.mix_waves(batch)
+
+    def mix_waves(self, batch: Batch) -> Waves:
+        """Draw what happens to these waveforms, `batch.features` (B, C, L), and do it."""
+        return Waves(batch.features, batch.targets, batch.lengths, self)
 
     def draw(
         self,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from espnet_like.augment.base import START, Batch, Progress, Waves
+from espnet_like.augment.base import Batch, Waves
 from espnet_like.augment.none import NoAugmentation
 from espnet_like.augment.pairs import choose, different_classes
 from espnet_like.augment.waveforms import WaveMethod, content, mix_targets
@@ -44,20 +44,12 @@ class BCLearning(WaveMethod):
             raise ValueError(f"window must be at least 2 samples, not {window}")
         self.window = window
 
-    def draw_wave(
-        self,
-        wave: Tensor,
-        targets: Tensor,
-        lengths: Tensor | None,
-        sample_rate: int,
-        generator: torch.Generator | None = None,
-        progress: Progress = START,
-    ) -> Waves:
-        batch = Batch(wave, targets, lengths, generator, progress)
+    def mix_waves(self, batch: Batch) -> Waves:
+        wave, targets, lengths = batch.features, batch.targets, batch.lengths
         size = len(wave)
         partner, found = choose(batch.uniform(size, size), different_classes(targets))
         ratio = torch.where(found, batch.uniform(size), 1)
-        mixed = mix(wave, lengths, sample_rate, ratio, partner, self.window)
+        mixed = mix(wave, lengths, batch.sample_rate, ratio, partner, self.window)
         return Waves(mixed, mix_targets(targets, ratio, partner), lengths, NoAugmentation())
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from espnet_like.augment.base import START, Augmentation, Batch, Op, Progress, Waves
+from espnet_like.augment.base import Augmentation, Batch, Op, Waves
 
 
 class Chain(Augmentation):
@@ -28,22 +26,13 @@ class Chain(Augmentation):
         self.layers = tuple(sorted({k for method in self.methods for k in method.layers}))
         self.needs_wave = any(method.needs_wave for method in self.methods)
 
-    def draw_wave(
-        self,
-        wave: Tensor,
-        targets: Tensor,
-        lengths: Tensor | None,
-        sample_rate: int,
-        generator: torch.Generator | None = None,
-        progress: Progress = START,
-    ) -> Waves:
+    def mix_waves(self, batch: Batch) -> Waves:
         rest = []
         for method in self.methods:
-            wave, targets, lengths, then = method.draw_wave(
-                wave, targets, lengths, sample_rate, generator, progress
-            )
+            wave, targets, lengths, then = method.mix_waves(batch)
+            batch = replace(batch, features=wave, targets=targets, lengths=lengths)
             rest.append(then)
-        return Waves(wave, targets, lengths, Chain(rest))
+        return Waves(batch.features, batch.targets, batch.lengths, Chain(rest))
 
     def ops(self, batch: Batch) -> list[Op]:
         return [op for method in self.methods for op in method.ops(batch)]

@@ -6,9 +6,8 @@ from math import fsum
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from espnet_like.augment.base import START, Augmentation, Batch, Op, Progress, Waves
+from espnet_like.augment.base import Augmentation, Batch, Op, Waves
 from espnet_like.augment.chain import build_methods
 
 
@@ -51,17 +50,8 @@ class OneOf(Augmentation):
         index = torch.multinomial(self.probabilities, 1, generator=generator)
         return self.methods[int(index)]
 
-    def draw_wave(
-        self,
-        wave: Tensor,
-        targets: Tensor,
-        lengths: Tensor | None,
-        sample_rate: int,
-        generator: torch.Generator | None = None,
-        progress: Progress = START,
-    ) -> Waves:
-        method = self.choose(generator)
-        return method.draw_wave(wave, targets, lengths, sample_rate, generator, progress)
+    def mix_waves(self, batch: Batch) -> Waves:
+        return self.choose(batch.generator).mix_waves(batch)
 
     def ops(self, batch: Batch) -> list[Op]:
         return self.choose(batch.generator).ops(batch)

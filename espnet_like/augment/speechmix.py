@@ -11,16 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from espnet_like.augment.base import (
-    START,
-    Augmentation,
-    Batch,
-    Op,
-    Progress,
-    Share,
-    Waves,
-    check_layers,
-)
+from espnet_like.augment.base import Augmentation, Batch, Op, Share, Waves, check_layers
 from espnet_like.augment.bc_learning import BCLearning
 from espnet_like.augment.pairs import choose, different_classes
 
@@ -44,22 +35,13 @@ class SpeechMix(Augmentation):
         self.layers = check_layers(layers)
         self.needs_wave = waveform and 0 in self.layers
 
-    def draw_wave(
-        self,
-        wave: Tensor,
-        targets: Tensor,
-        lengths: Tensor | None,
-        sample_rate: int,
-        generator: torch.Generator | None = None,
-        progress: Progress = START,
-    ) -> Waves:
+    def mix_waves(self, batch: Batch) -> Waves:
         if not self.needs_wave:
-            return Waves(wave, targets, lengths, self)
-        layer = self._layer(Batch(wave, targets, generator=generator))
+            return super().mix_waves(batch)
+        layer = self._layer(batch)
         if layer == 0:
-            method = BCLearning()
-            return method.draw_wave(wave, targets, lengths, sample_rate, generator, progress)
-        return Waves(wave, targets, lengths, SpeechMix((layer,)))
+            return BCLearning().mix_waves(batch)
+        return SpeechMix((layer,), waveform=False).mix_waves(batch)
 
     def ops(self, batch: Batch) -> list[Op]:
         layer = self._layer(batch)

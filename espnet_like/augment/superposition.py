@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from espnet_like.augment.base import START, Progress, Waves
+from espnet_like.augment.base import Batch, Waves
 from espnet_like.augment.none import NoAugmentation
 from espnet_like.augment.pairs import choose
 from espnet_like.augment.waveforms import WaveMethod, content
@@ -57,15 +57,9 @@ class Superposition(WaveMethod):
         self.scale_when_unmixed = scale_when_unmixed
         self.allow_self = allow_self
 
-    def draw_wave(
-        self,
-        wave: Tensor,
-        targets: Tensor,
-        lengths: Tensor | None,
-        sample_rate: int,
-        generator: torch.Generator | None = None,
-        progress: Progress = START,
-    ) -> Waves:
+    def mix_waves(self, batch: Batch) -> Waves:
+        wave, targets, lengths = batch.features, batch.targets, batch.lengths
+        sample_rate, generator = batch.sample_rate, batch.generator
         size, _, samples = wave.shape
         ours = torch.full((size,), samples) if lengths is None else lengths.cpu()
         partner, mixed = self._pairs(ours, sample_rate, generator)
@@ -79,14 +73,11 @@ class Superposition(WaveMethod):
         if not self.scale_when_unmixed:
             own = torch.where(mixed, own, 1)
 
-        def move(x: Tensor) -> Tensor:
-            return x.to(wave.device, non_blocking=True)
-
-        j, both = move(partner), move(mixed)
+        j, both = batch.move(partner), batch.move(mixed)
         inside = content(wave, lengths)
         clean = wave if inside is None else wave * inside
         peak = torch.maximum(clean.amax((1, 2)), -clean.amin((1, 2)))
-        own, part = move(own), move(part) * peak / peak[j].clamp(min=SILENT)
+        own, part = batch.move(own), batch.move(part) * peak / peak[j].clamp(min=SILENT)
         out = wave.new_zeros(size, wave.shape[1], int(after.max()))
         # Clip by clip: the places are the host's, and to gather cells takes thirty times as long.
         places = zip(*(x.tolist() for x in (lead, lead + tau, ours, theirs, partner)), strict=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from espnet_like.augment.base import START, Batch, Progress, Waves
+from espnet_like.augment.base import Batch, Waves
 from espnet_like.augment.mixup import beta
 from espnet_like.augment.none import NoAugmentation
 from espnet_like.augment.partner import draw_shift, partners
@@ -43,18 +43,10 @@ class WaveMixup(WaveMethod):
         self.alpha = alpha
         self.allow_self = allow_self
 
-    def draw_wave(
-        self,
-        wave: Tensor,
-        targets: Tensor,
-        lengths: Tensor | None,
-        sample_rate: int,
-        generator: torch.Generator | None = None,
-        progress: Progress = START,
-    ) -> Waves:
-        batch = Batch(wave, targets, lengths, generator, progress)
+    def mix_waves(self, batch: Batch) -> Waves:
+        wave, targets, lengths = batch.features, batch.targets, batch.lengths
         size = len(wave)
-        lam = batch.move(beta(self.alpha, size, generator))
+        lam = batch.move(beta(self.alpha, size, batch.generator))
         lam = torch.where(batch.uniform(size) < self.probability, lam, 1)
         partner = partners(size, draw_shift(batch, self.allow_self), wave.device)
         inside = content(wave, lengths)
