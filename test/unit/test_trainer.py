@@ -26,6 +26,7 @@ from espnet_like.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny
+from tiny import assert_same, trained
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -40,18 +41,6 @@ def corpus(tmp_path_factory) -> Path:
 def reference(corpus, tmp_path_factory) -> dict[str, torch.Tensor]:
     """Weights of an undisturbed run."""
     return trained(tmp_path_factory.mktemp("reference"), tiny.config(corpus))
-
-
-def trained(directory: Path, config) -> dict[str, torch.Tensor]:
-    run = Run(directory, config)
-    run.train(CPU)
-    return safetensors.torch.load_file(run.weights)
-
-
-def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
 
 
 def command(directory: Path, config, *extra: str) -> list[str]:

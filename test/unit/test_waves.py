@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import torch
 
 from espnet_like.augment import NoAugmentation
@@ -20,6 +19,7 @@ from espnet_like.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny
+from tiny import assert_same, trained
 
 CPU = torch.device("cpu")
 CHAIN = {"name": "chain", "methods": [{"name": "superposition"}, {"name": "specmix"}]}
@@ -47,18 +47,6 @@ def config(root: Path, augment, **layers):
     data = {"waves": str(root / "dump/raw"), **layers.pop("data", {})}
     train = {"iterations": 7, **layers.pop("train", {})}  # of 5 steps an epoch
     return tiny.config(root, {"augment": augment, "data": data, "train": train})
-
-
-def trained(directory: Path, config) -> dict[str, torch.Tensor]:
-    run = Run(directory, config)
-    run.train(CPU)
-    return safetensors.torch.load_file(run.weights)
-
-
-def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
 
 
 @pytest.mark.parametrize("kind", ["equal", "unequal"])

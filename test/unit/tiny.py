@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import soundfile
+import torch
 
 from espnet_like.config import Experiment, experiment
 from espnet_like.data.directory import DataDir
@@ -14,6 +16,7 @@ from espnet_like.features.dump import Settings
 from espnet_like.features.make_dump import dump_part, merge_parts
 from espnet_like.features.stats import compute_stats
 from espnet_like.layers import merge
+from espnet_like.training.runs import Run
 
 RATE, CLASSES, CLIPS = 8000, 4, 30
 FEATURES = {
@@ -79,3 +82,17 @@ def config(root: Path, layers: dict[str, Any] | None = None) -> Experiment:
         },
     }
     return experiment(merge(base, layers or {}))
+
+
+def trained(directory: Path, config: Experiment) -> dict[str, torch.Tensor]:
+    """The weights that a run leaves."""
+    run = Run(directory, config)
+    run.train(torch.device("cpu"))
+    return safetensors.torch.load_file(run.weights)
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    """Bit for bit."""
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
