@@ -19,6 +19,7 @@ stage=download
 : "${stop_stage:=}" "${table:=}" "${seeds:=}" "${folds:=1}" "${demo:=false}"
 : "${train:=train}" "${augment:=none}"
 valid=false
+missing=false
 nj=$(env -u OMP_NUM_THREADS nproc) # which nproc would count instead of the cores
 max_jobs_run=
 threads=1
@@ -48,6 +49,7 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
   --train NAME       conf/NAME.yaml (default: $train)
   --seeds \"0 1 2\"    repeats (default: the table's, or 0)
   --folds \"1 2\"      folds (default: $folds)
+  --missing          only runs that neither results.csv nor exp/ has
   --valid            a fold of the training part chooses the epoch, not the last one
   --demo             a tiny corpus in the official layout, all stages in minutes
   --db-root DIR      the corpus (default: ${db_root:-})
@@ -116,6 +118,7 @@ plan_() {
     options+=(--model "$model" --augment "$augment" --train "$train")
   fi
   if $valid; then options+=(--valid); fi
+  if $missing; then options+=(--missing "$results/results.csv"); fi
   if $dry_run; then
     do_ python -m espnet_like.bin.plan "${options[@]}" "${overrides[@]}"
     planned=N

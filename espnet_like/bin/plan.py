@@ -5,12 +5,22 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from espnet_like.config import experiment
 from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.files import write_text
-from espnet_like.scoring.tables import Place, Planned, Row, Table, plan, read_table
+from espnet_like.scoring.results import Result, read_csv
+from espnet_like.scoring.tables import (
+    Place,
+    Planned,
+    Row,
+    Table,
+    config_digest,
+    plan,
+    read_table,
+)
 from espnet_like.training.runs import Run
 
 
@@ -25,6 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--exp", type=Path, default=Path("exp"))
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--folds", type=_numbers, required=True, help='e.g. "1 2 3 4 5"')
+    parser.add_argument("--missing", type=Path, help="results.csv: leave out the runs that it has")
     parser.add_argument("--seeds", type=_numbers, help="default: the table's, or 0")
     parser.add_argument("--valid", action="store_true", help="a fold of the training part chooses")
     parser.add_argument("--table", help="stem of conf/tables/<table>.yaml")
@@ -54,6 +65,8 @@ def main(argv: list[str] | None = None) -> None:
     else:
         raise UserError("give --table or --model")
     runs = list(plan(place, table, overrides, args.seeds))
+    if args.missing:
+        runs = missing(runs, read_csv(args.missing))
     chosen = [run_ for run_ in runs if args.stage == "all" or _pending(run_, args.stage)]
     write_plan(args.out, chosen)
     if args.stage in ("train", "infer"):
@@ -65,6 +78,17 @@ def single(corpus: str, model: str, augment: str, train: str) -> Table:
     """A table of one row."""
     name = f"{model}, {augment}" + (f", {train}" if train != "train" else "")
     return Table(name, model, (Row(name, augment),), corpus, train=train)
+
+
+def missing(runs: list[Planned], results: Iterable[Result]) -> list[Planned]:
+    """Those whose value no result has; one that lies in exp/ here stays, whoever has its value."""
+    known = {(result.config, *run_) for result in results for run_ in result.runs}
+    return [
+        planned
+        for planned in runs
+        if planned.directory.exists()
+        or (config_digest(planned.config), planned.seed, planned.fold) not in known
+    ]
 
 
 def write_plan(path: Path, runs: list[Planned]) -> None:

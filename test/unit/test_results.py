@@ -103,6 +103,21 @@ def test_stage_feats_asks_which_runs_change_waveforms(place, capsys):
         assert len(list_runs.read_plan(out)) == number
 
 
+def test_runs_that_others_have_done_can_be_left_out(place):
+    runs = list(plan(place, read_table(place.conf / "tables" / "t.yaml")))
+    place.conf.parent.joinpath("exp").mkdir()
+    here = [
+        run._replace(directory=place.conf.parent / "exp" / f"{run.augment}{run.fold}{run.seed}")
+        for run in runs
+    ]
+    done = {(0, 1): 0.5, (1, 2): 0.4}
+    known = [result(runs=done, config=config_digest(runs[0].config))]
+    left = [("plain", 0, 2), ("masked", 0, 1), ("masked", 0, 2), ("plain", 1, 1)]
+    assert [(r.row, r.seed, r.fold) for r in list_runs.missing(here, known)] == left
+    here[0].directory.mkdir()  # stage score and stage report still see a run that lies here
+    assert len(list_runs.missing(here, known)) == 5
+
+
 def test_a_fold_of_the_training_part_can_choose(place):
     table = read_table(place.conf / "tables" / "t.yaml")
     run = next(plan(place._replace(valid=True), table))
