@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path
@@ -51,13 +52,27 @@ def write_yaml(value: Mapping[str, Any]) -> str:
     return yaml.safe_dump(plain(value), sort_keys=False, default_flow_style=None)
 
 
+def find_conf(conf: Path, kind: str, name: str) -> Path:
+    """conf/<kind>/<name>.yaml of a recipe, or the one in egs/common/conf that all recipes share."""
+    own = conf / kind / f"{name}.yaml"
+    shared = shared_conf(conf) / kind / f"{name}.yaml"
+    if own.is_file() or not shared.is_file():
+        return own
+    return shared
+
+
+def shared_conf(conf: Path) -> Path:
+    """The configuration that all recipes share, seen from a recipe's own."""
+    return Path(os.path.relpath(conf.resolve().parent.parent / "common" / "conf"))
+
+
 def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
     """`base` with `layer` laid over it; neither is changed."""
     merged = dict(base)
     for key, value in layer.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
-            renamed = "name" in value and value["name"] != old.get("name")
+            renamed = "name" in old and value.get("name", old["name"]) != old["name"]
             merged[key] = dict(value) if renamed else merge(old, value)
         else:
             merged[key] = value
@@ -74,7 +89,8 @@ def plain(value: Any) -> Any:
 
 
 def _siblings(path: Path) -> str:
-    names = sorted(p.name for p in path.parent.glob("*.yaml"))
+    shared = shared_conf(path.parent.parent) / path.parent.name
+    names = sorted({p.name for place in (path.parent, shared) for p in place.glob("*.yaml")})
     return f"{path.parent} has {', '.join(names)}" if names else f"nothing in {path.parent}"
 
 

@@ -2,7 +2,8 @@
 # The stages of every recipe. A recipe's run.sh sets what is its own, then sources this with its
 # arguments; functions that it defines take the place of the ones here:
 #
-#   stage_download, stage_data   from the official files to data/<corpus>/{all,fold<k>/...}
+#   stage_download, stage_data   from the official files to data/<corpus>/{all,fold<k>/...}; here
+#                                with local/archives.tsv, local/demo.py and local/data.py
 #   recipe_options               adjusts variables after the options are read (subset, demo)
 #   recipe_report                more figures, after stage report's own
 #   recipe_help                  lines for --help about options of its own
@@ -44,8 +45,8 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
                      ${stages[*]}
   --table NAME       all rows of conf/tables/NAME.yaml: runs what is missing, renders the table
                      (default: ${table:-none})
-  --model NAME       conf/model/NAME.yaml (default: $model)
-  --augment NAME     conf/augment/NAME.yaml (default: $augment)
+  --model NAME       conf/model/NAME.yaml, here or in ../common (default: $model)
+  --augment NAME     conf/augment/NAME.yaml, here or in ../common (default: $augment)
   --train NAME       conf/NAME.yaml (default: $train)
   --seeds \"0 1 2\"    repeats (default: the table's, or 0)
   --folds \"1 2\"      folds (default: $folds)
@@ -136,6 +137,20 @@ dump_() {
   do_ python -m espnet_like.bin.dump_feats "${options[@]}" --merge
 }
 
+declare -F stage_download >/dev/null || stage_download() {
+  if $demo; then
+    do_ python local/demo.py --db-root "$db_root"
+  else
+    do_ python -m espnet_like.bin.download local/archives.tsv --db-root "$db_root"
+  fi
+}
+
+declare -F stage_data >/dev/null || stage_data() {
+  local options=(--db-root "$db_root" --out "data/$corpus")
+  if $demo; then options+=(--demo); fi
+  do_ python local/data.py "${options[@]}"
+}
+
 stage_feats() {
   if ! $dry_run && [[ ! -d data/$corpus/all ]]; then
     fail "stage feats needs data/$corpus/all: run --stage data" 3
@@ -195,6 +210,10 @@ if [[ $table && $_row != "$model $augment $train" ]]; then
   table= # the recipe's own, where something else was asked for
 fi
 results=.
+if $demo; then
+  corpus=demo db_root=$db_root/demo results=exp/demo
+  if [[ $train == train ]]; then train=train_demo; fi
+fi
 recipe_options
 if ! $dry_run; then . ../common/path.sh; fi
 dump=dump/$feats/$corpus

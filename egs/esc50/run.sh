@@ -18,12 +18,10 @@ recipe_help() {
 }
 
 recipe_options() {
-  corpus=$subset
+  $demo || corpus=$subset
   [[ $subset == esc50 || $subset == esc10 ]] || fail "--subset $subset: choose esc50 or esc10"
   if $demo; then
-    corpus=demo db_root=$db_root/demo results=exp/demo
     if [[ $model == cp_resnet ]]; then model=cp_resnet_b32; fi
-    if [[ $train == train ]]; then train=train_demo; fi
   elif [[ $subset == esc10 && $train == train ]]; then
     train=train_esc10
   fi

@@ -13,10 +13,7 @@ stop_stage=pack
 demo=false
 
 recipe_options() {
-  if $demo; then
-    corpus=demo db_root=$db_root/demo results=exp/demo table=${table:+demo}
-    if [[ $train == train ]]; then train=train_demo; fi
-  fi
+  if $demo; then table=${table:+demo}; fi
 }
 
 stage_download() {
@@ -25,17 +22,12 @@ stage_download() {
   do_ python local/download.py "${options[@]}"
 }
 
-stage_data() {
-  local options=(--db-root "$db_root" --out "data/$corpus")
-  if $demo; then options+=(--demo); fi
-  do_ python local/data.py "${options[@]}"
-}
-
 recipe_report() { # Figure 1 of SpecAugment++
   do_ python -m espnet_like.bin.plot_augment --data "data/$corpus/fold1/test" --dump "$dump" \
     --stats "$dump/stats/fold1/train.json" --seed 155 --out "exp/figures/$name/figure1.png" \
-    --augment conf/augment/specaugment_pp_zm.yaml --augment conf/augment/specaugment_pp_mm.yaml \
-    --augment conf/augment/specaugment_pp_cm.yaml
+    --augment ../common/conf/augment/specaugment_pp_zm.yaml \
+    --augment ../common/conf/augment/specaugment_pp_mm.yaml \
+    --augment ../common/conf/augment/specaugment_pp_cm.yaml
 }
 
 . ../common/stages.sh

@@ -1,7 +1,8 @@
 """Which runs make a table: conf/tables/<table>.yaml -> rows x folds x seeds.
 
 A recipe's conf/ holds features.yaml, train*.yaml, model/*.yaml and augment/*.yaml; a table's rows
-name them by stem. A plain run is a table of one row.
+name them by stem, and find in egs/common/conf what the recipe has not of its own. A plain run is a
+table of one row.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 from espnet_like.config import Experiment, check, experiment, identity, parse_overrides, try_out
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.files import digest
-from espnet_like.layers import merge, read_part, read_yaml
+from espnet_like.layers import find_conf, merge, read_part, read_yaml
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,8 @@ def row_layers(conf: Path, table: Table, row: Row) -> dict[str, Any]:
     """The merged configuration of a row, before anything that a fold or seed adds."""
     layers = [
         read_part(conf / "features.yaml", "features"),
-        read_part(conf / "model" / f"{row.model or table.model}.yaml", "model"),
-        read_part(conf / "augment" / f"{row.augment}.yaml", "augment"),
+        read_part(find_conf(conf, "model", row.model or table.model), "model"),
+        read_part(find_conf(conf, "augment", row.augment), "augment"),
         read_yaml(conf / f"{table.train}.yaml"),  # may say how many classes a subset has
         nested(table.overrides),
         nested(row.overrides),

@@ -1,7 +1,7 @@
 """The augmentations as one first writes them: sample by sample, with slices. What `methods` times.
 
 Each takes features (B, C, F, T) or waveforms (B, C, L) and targets (B, K), and returns new ones;
-the settings are those of conf/augment in egs/esc50.
+the settings are those of egs/common/conf/augment.
 """
 
 from __future__ import annotations
