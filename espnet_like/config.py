@@ -97,7 +97,7 @@ class Train:
         batch_size: clips in a batch, over all ranks.
         drop_last: leave out the last, smaller batch of an epoch.
         optimizer: Adam's settings.
-        schedule: learning rate by epoch (component; `training/schedules.py`).
+        schedule: learning rate by epoch or step (component; `training/schedules.py`).
         selection: which weights are scored: `last`; `best_valid`: the epoch with the best metric
             on `data.valid`; `best_test`: on the test part itself, as some papers did.
         average: weight averaging, if any.

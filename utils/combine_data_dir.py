@@ -7,7 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from espnet_like.data.directory import DataDir, combine
+from espnet_like.data.directory import DataDir
+from espnet_like.data.sets import combine
 from espnet_like.errors import run
 
 

@@ -11,13 +11,13 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from espnet_like.augment.base import Augmentation, Batch, Op, check_layers
+from espnet_like.augment.base import Batch, Op
 from espnet_like.augment.mask_mix import Edges, MaskMixOp, band
 from espnet_like.augment.mixup import beta
-from espnet_like.augment.partner import draw_shift
+from espnet_like.augment.partner import PartnerMix, Per
 
 
-class CutMix(Augmentation):
+class CutMix(PartnerMix):
     """x = M x_i + (1 - M) x_j, y = lambda y_i + (1 - lambda) y_j.
 
     M is 0 in a box of T sqrt(1 - lambda) frames and F sqrt(1 - lambda) bins, rounded down, with
@@ -49,7 +49,7 @@ class CutMix(Augmentation):
     def __init__(
         self,
         alpha: float = 1.0,
-        per: Literal["sample", "batch"] = "sample",
+        per: Per = "sample",
         corrected: bool = True,
         edges: Literal["clip", "shift"] = "clip",
         layers: tuple[int, ...] = (0,),
@@ -57,21 +57,16 @@ class CutMix(Augmentation):
     ) -> None:
         if alpha <= 0:
             raise ValueError(f"alpha must be positive, not {alpha}")
+        super().__init__(layers, per, allow_self)
         self.alpha = alpha
-        self.per = per
         self.corrected = corrected
         self.edges: Edges = edges
-        self.layers = check_layers(layers)
-        self.allow_self = allow_self
 
-    def ops(self, batch: Batch) -> list[Op]:
-        layer = self.layers[batch.integer(0, len(self.layers))]
+    def op(self, batch: Batch, layer: int, shift: int, number: int) -> Op:
         size = len(batch.features)
-        drawn = size if self.per == "sample" else 1
-        shift = draw_shift(batch, self.allow_self)
-        lam = batch.move(beta(self.alpha, drawn, batch.generator)).expand(size)
-        units = batch.uniform(2, drawn).expand(2, size)
-        return [CutMixOp(layer, shift, lam, units, self.edges, self.corrected)] if shift else []
+        lam = batch.move(beta(self.alpha, number, batch.generator)).expand(size)
+        units = batch.uniform(2, number).expand(2, size)
+        return CutMixOp(layer, shift, lam, units, self.edges, self.corrected)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,17 +7,16 @@ equation 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
-from espnet_like.augment.base import Augmentation, Batch, Op, check_layers
+from espnet_like.augment.base import Batch, Op
 from espnet_like.augment.mask_mix import Anchor, Edges, MaskMixOp, band
 from espnet_like.augment.mixup import beta
-from espnet_like.augment.partner import draw_shift
+from espnet_like.augment.partner import PartnerMix, Per
 
 
-class FreqMix(Augmentation):
+class FreqMix(PartnerMix):
     """x = M x_A + (1 - M) x_B, y = lambda' y_A + (1 - lambda') y_B.
 
     M is 1 in a band of r_f = F lambda bins, rounded, over all frames and channels, with lambda ~
@@ -42,7 +41,7 @@ class FreqMix(Augmentation):
     def __init__(
         self,
         alpha: float = 1.0,
-        per: Literal["sample", "batch"] = "batch",
+        per: Per = "batch",
         edges: Edges = "clip",
         anchor: Anchor = "centre",
         layers: tuple[int, ...] = (0,),
@@ -50,21 +49,16 @@ class FreqMix(Augmentation):
     ) -> None:
         if alpha <= 0:
             raise ValueError(f"alpha must be positive, not {alpha}")
+        super().__init__(layers, per, allow_self)
         self.alpha = alpha
-        self.per = per
         self.edges: Edges = edges
         self.anchor: Anchor = anchor
-        self.layers = check_layers(layers)
-        self.allow_self = allow_self
 
-    def ops(self, batch: Batch) -> list[Op]:
-        layer = self.layers[batch.integer(0, len(self.layers))]
+    def op(self, batch: Batch, layer: int, shift: int, number: int) -> Op:
         size = len(batch.features)
-        drawn = size if self.per == "sample" else 1
-        shift = draw_shift(batch, self.allow_self)
-        lam = batch.move(beta(self.alpha, drawn, batch.generator)).expand(size)
-        unit = batch.uniform(drawn).expand(size)
-        return [FreqMixOp(layer, shift, lam, unit, self.edges, self.anchor)] if shift else []
+        lam = batch.move(beta(self.alpha, number, batch.generator)).expand(size)
+        unit = batch.uniform(number).expand(size)
+        return FreqMixOp(layer, shift, lam, unit, self.edges, self.anchor)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,16 +7,16 @@ Verma et al., "Manifold Mixup", ICML 2019.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from espnet_like.augment.base import Augmentation, Batch, Op, Share, check_layers
-from espnet_like.augment.partner import blend, draw_shift, partners
+from espnet_like.augment.base import Batch, Op, Share
+from espnet_like.augment.partner import PartnerMix, Per, blend, partners
 
 
-class Mixup(Augmentation):
+class Mixup(PartnerMix):
     """x = lambda x_i + (1 - lambda) x_j, the same for the targets; lambda ~ Beta(alpha, alpha).
 
     With padding, frames where only x_i has content stay as they are, and the target weight of
@@ -44,27 +44,22 @@ class Mixup(Augmentation):
     def __init__(
         self,
         alpha: float = 0.3,
-        per: Literal["sample", "batch"] = "sample",
+        per: Per = "sample",
         dominant: bool = True,
         layers: tuple[int, ...] = (0,),
         allow_self: bool = False,
     ) -> None:
         if alpha <= 0:
             raise ValueError(f"alpha must be positive, not {alpha}")
+        super().__init__(layers, per, allow_self)
         self.alpha = alpha
-        self.per = per
         self.dominant = dominant
-        self.layers = check_layers(layers)
-        self.allow_self = allow_self
 
-    def ops(self, batch: Batch) -> list[Op]:
-        layer = self.layers[batch.integer(0, len(self.layers))]
-        size = len(batch.features)
-        shift = draw_shift(batch, self.allow_self)
-        lam = beta(self.alpha, size if self.per == "sample" else 1, batch.generator)
+    def op(self, batch: Batch, layer: int, shift: int, number: int) -> Op:
+        lam = beta(self.alpha, number, batch.generator)
         if self.dominant:
             lam = torch.maximum(lam, 1 - lam)
-        return [MixupOp(layer, batch.move(lam.expand(size)), shift)] if shift else []
+        return MixupOp(layer, batch.move(lam.expand(len(batch.features))), shift)
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,13 +8,46 @@ its own partner, and the partners' tensor is two slices of the batch: nothing is
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from abc import abstractmethod
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from espnet_like.augment.base import Batch
+from espnet_like.augment.base import Augmentation, Batch, Op, check_layers
+
+Per = Literal["sample", "batch"]
+
+
+class PartnerMix(Augmentation):
+    """What methods that mix each sample with its partner have in common.
+
+    Args:
+        layers: taps; one of them is drawn per batch.
+        per: draw the mix for every `sample`, or one for the `batch`.
+        allow_self: let a sample be its own partner (for a whole batch at once).
+
+    Raises:
+        ValueError: a setting out of range.
+    """
+
+    def __init__(self, layers: tuple[int, ...], per: Per, allow_self: bool) -> None:
+        if per not in ("sample", "batch"):
+            raise ValueError(f"per must be sample or batch, not {per!r}")
+        self.layers = check_layers(layers)
+        self.per = per
+        self.allow_self = allow_self
+
+    def ops(self, batch: Batch) -> list[Op]:
+        layer = self.layers[batch.integer(0, len(self.layers))]
+        shift = draw_shift(batch, self.allow_self)
+        op = self.op(batch, layer, shift, len(batch.features) if self.per == "sample" else 1)
+        return [op] if shift else []
+
+    @abstractmethod
+    def op(self, batch: Batch, layer: int, shift: int, number: int) -> Op:
+        """The mix at `layer`, of `number` draws: the batch's size, or one for all."""
 
 
 def draw_shift(batch: Batch, allow_self: bool = False) -> int:

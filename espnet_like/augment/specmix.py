@@ -13,13 +13,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from espnet_like.augment.base import Augmentation, Batch, Op, check_layers
+from espnet_like.augment.base import Batch, Op
 from espnet_like.augment.mask_mix import MaskMixOp
-from espnet_like.augment.partner import draw_shift
+from espnet_like.augment.partner import PartnerMix, Per
 from espnet_like.augment.stripes import Placed
 
 
-class SpecMix(Augmentation):
+class SpecMix(PartnerMix):
     """x = M x_i + (1 - M) x_j, y = lambda y_i + (1 - lambda) y_j, lambda the share of x_i in x.
 
     M is 0 inside any of n_f frequency and n_t time bands, n_f, n_t ~ U{0 .. max_bands}. A
@@ -42,7 +42,7 @@ class SpecMix(Augmentation):
         self,
         gamma: float | Literal["uniform"] = 0.3,
         max_bands: int = 2,
-        per: Literal["sample", "batch"] = "sample",
+        per: Per = "sample",
         layers: tuple[int, ...] = (0,),
         allow_self: bool = False,
     ) -> None:
@@ -53,24 +53,19 @@ class SpecMix(Augmentation):
             raise ValueError(f"gamma must be between 0 and 1, not {gamma}")
         if max_bands < 0:
             raise ValueError(f"max_bands must not be negative: {max_bands}")
+        super().__init__(layers, per, allow_self)
         self.gamma = gamma
         self.max_bands = max_bands
-        self.per = per
-        self.layers = check_layers(layers)
-        self.allow_self = allow_self
 
-    def ops(self, batch: Batch) -> list[Op]:
-        layer = self.layers[batch.integer(0, len(self.layers))]
+    def op(self, batch: Batch, layer: int, shift: int, number: int) -> Op:
         size = len(batch.features)
-        drawn = size if self.per == "sample" else 1
-        shift = draw_shift(batch, self.allow_self)
-        counts = (batch.uniform(2, drawn) * (self.max_bands + 1)).long().expand(2, size)
-        units = batch.uniform(2, drawn, self.max_bands).expand(2, size, self.max_bands)
+        counts = (batch.uniform(2, number) * (self.max_bands + 1)).long().expand(2, size)
+        units = batch.uniform(2, number, self.max_bands).expand(2, size, self.max_bands)
         if isinstance(self.gamma, str):
-            gamma = batch.uniform(drawn).double().expand(size)
+            gamma = batch.uniform(number).double().expand(size)
         else:
             gamma = batch.move(torch.full((size,), self.gamma, dtype=torch.float64))
-        return [SpecMixOp(layer, shift, gamma, counts, units)] if shift else []
+        return SpecMixOp(layer, shift, gamma, counts, units)
 
 
 @dataclass(frozen=True, eq=False)

@@ -162,4 +162,11 @@ class PartnerOp(StripeOp):
     def __call__(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Share | None]:
         if valid is not None:
             valid = torch.minimum(valid, valid.roll(-self.shift))
-        return blend(x, (self.mask(x, valid) * self.part).to(x.dtype), self.shift), None
+        time, freq = self.stripes(x.shape, valid)
+        frames = self.part * time.cover(x.shape[3]).to(x.dtype)[:, None, None, :]
+        bins = self.part * freq.cover(x.shape[2]).to(x.dtype)[:, None, :, None]
+        weight = torch.maximum(frames, bins)  # of the map's size: nothing else of that size is made
+        if valid is not None:
+            inside = torch.arange(x.shape[3], device=x.device) < valid[:, None]
+            weight = weight * inside[:, None, None, :]
+        return blend(x, weight, self.shift), None

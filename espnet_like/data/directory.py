@@ -4,6 +4,7 @@
     utt2spk      utterance group             labels       one label per line, in class order
     spk2utt      group utterance ...         utt2dur      utterance seconds
     segments     utterance recording start end (seconds; end -1: to the end of the recording)
+    utt2<domain> utterance value, e.g. utt2city, utt2device: what results are broken down by
 
 `wav.scp` and `utt2spk` must be there, the rest is optional. Without `segments` a recording is an
 utterance. The group (Kaldi's speaker) is what must not lie on both sides of a train/test split:
@@ -14,10 +15,8 @@ Python's order of strings. Paths are kept as written: relative ones start at the
 from __future__ import annotations
 
 import os
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,13 +25,15 @@ from espnet_like.data.tables import (
     REQUIRED,
     Segment,
     by_group,
+    domain_table,
+    parsers,
     read_labels,
     read_lines,
     write_tables,
 )
 from espnet_like.errors import MissingInput, UserError
 
-__all__ = ["DataDir", "Segment", "combine", "split"]
+__all__ = ["FIELDS", "DataDir", "Segment", "sort_table"]
 
 T = TypeVar("T")
 
@@ -58,6 +59,7 @@ class DataDir:
         labels: all labels, in class order.
         durations: utterance -> seconds; may be empty.
         segments: utterance -> part of a recording; empty if utterances are whole recordings.
+        domains: name (city, device) -> utterance -> value; each has all utterances.
     """
 
     path: Path | None = None
@@ -67,6 +69,7 @@ class DataDir:
     labels: tuple[str, ...] = ()
     durations: dict[str, float] = field(default_factory=dict)
     segments: dict[str, Segment] = field(default_factory=dict)
+    domains: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def utterances(self) -> tuple[str, ...]:
@@ -87,7 +90,7 @@ class DataDir:
             raise MissingInput(f"{root}: no such data directory: run --stage data or mend the path")
         tables: dict[str, dict[str, Any]] = {}
         numbers: dict[tuple[str, str], int] = {}
-        for name, parse in PARSERS.items():
+        for name, parse in parsers(root).items():
             table = tables[name] = {}
             if not (root / name).exists():
                 if name in REQUIRED:
@@ -102,8 +105,9 @@ class DataDir:
                     table[key] = parse(value)
                 except ValueError as error:
                     raise UserError(f"{root / name}:{number}: {key!r} {error}") from None
-        fields = {FIELDS[name]: _sorted(table) for name, table in tables.items()}
-        data = cls(path=root, labels=read_labels(root / "labels"), **fields)
+        fields = {FIELDS[name]: sort_table(tables.pop(name)) for name in PARSERS}
+        domains = {name.removeprefix("utt2"): sort_table(t) for name, t in tables.items()}
+        data = cls(path=root, labels=read_labels(root / "labels"), domains=domains, **fields)
 
         def where(name: str, key: str) -> str:
             number = numbers.get((name, key))
@@ -122,7 +126,7 @@ class DataDir:
         self._check(lambda name, key: f"{root / name}")
         texts = self.texts()
         write_tables(root, texts)
-        for name in (*PARSERS, "labels"):
+        for name in (*parsers(root), "labels"):
             if name not in texts:
                 (root / name).unlink(missing_ok=True)  # of an earlier set in the same place
 
@@ -138,6 +142,7 @@ class DataDir:
                 utt: f"{s.recording} {_number(s.start)} {-1 if s.end is None else _number(s.end)}"
                 for utt, s in self.segments.items()
             },
+            **{domain_table(name): values for name, values in self.domains.items()},
         }
         texts = {
             name: "".join(f"{key} {table[key]}\n" for key in sorted(table))
@@ -174,6 +179,7 @@ class DataDir:
             tags=_only(self.tags, wanted),
             durations=_only(self.durations, wanted),
             segments=_only(self.segments, wanted),
+            domains={name: _only(values, wanted) for name, values in self.domains.items()},
         )
 
     def _check(self, where: Callable[[str, str], str]) -> None:
@@ -188,10 +194,11 @@ class DataDir:
         utterances = self.segments or self.wav
         if not utterances:
             raise UserError(f"{where(source, '')}: empty: a set has one utterance or more")
-        for name, optional in (("utt2spk", False), ("utt2labels", True), ("utt2dur", True)):
-            table = getattr(self, FIELDS[name])
-            if optional and not table:
-                continue
+        tables: dict[str, Mapping[str, Any]] = {"utt2spk": self.groups}
+        tables.update({"utt2labels": self.tags} if self.tags else {})
+        tables.update({"utt2dur": self.durations} if self.durations else {})
+        tables.update({domain_table(name): values for name, values in self.domains.items()})
+        for name, table in tables.items():
             for utt in sorted(table.keys() - utterances.keys()):
                 raise UserError(
                     f"{where(name, utt)}: {utt!r} is not in {source}: add its line there or remove "
@@ -212,83 +219,8 @@ class DataDir:
                     )
 
 
-def split(data: DataDir, n: int, keep_groups: bool = False) -> list[DataDir]:
-    """Cut a set into `n` contiguous parts of near-equal total duration (or number of utterances,
-    where durations are not known).
-
-    Args:
-        data: the set.
-        n: number of parts; none is empty.
-        keep_groups: keep the utterances of a group together, groups in order.
-
-    Raises:
-        UserError: fewer utterances (or groups) than parts.
-    """
-    units = list(by_group(data.groups).values()) if keep_groups else [[u] for u in data.utterances]
-    if not 1 <= n <= len(units):
-        kind = "groups" if keep_groups else "utterances"
-        name = data.path or "the set"
-        raise UserError(f"{name}: {len(units)} {kind} do not make {n} parts: ask for fewer")
-    totals = [0.0, *accumulate(sum(data.durations.get(u, 1.0) for u in unit) for unit in units)]
-    cuts = [0]
-    for part in range(1, n):
-        ideal = totals[-1] * part / n
-        cut = bisect_left(totals, ideal)
-        if cut > 0 and ideal - totals[cut - 1] < totals[cut] - ideal:
-            cut -= 1
-        cuts.append(min(max(cut, cuts[-1] + 1), len(units) - n + part))  # no part is empty
-    cuts.append(len(units))
-    return [
-        data.subset(utt for unit in units[first:last] for utt in unit)
-        for first, last in pairwise(cuts)
-    ]
-
-
-def combine(sets: Sequence[DataDir], labels: Sequence[str] | None = None) -> DataDir:
-    """The union of several sets. An utterance may be in two of them if both say the same of it.
-
-    Durations are kept if every set has them; whole recordings become segments if any set has them.
-
-    Args:
-        sets: one or more.
-        labels: class order of the result; None: the longest list of labels among the sets, which
-            must hold every other one in the same order.
-
-    Raises:
-        UserError: two sets differ about an id, only some have labels, or the orders differ.
-    """
-    tagged = [bool(data.tags) for data in sets]
-    if any(tagged) and not all(tagged):
-        raise UserError(f"{sets[tagged.index(False)].path}: no utt2labels, but other sets have it")
-    if labels is None:
-        labels = max((data.labels for data in sets), key=len)
-        for data in sets:
-            rest = iter(labels)
-            if not all(label in rest for label in data.labels):  # a subsequence uses up `rest`
-                raise UserError(
-                    f"{data.path}/labels: not in the order of another set's labels: give the "
-                    "order that you want (--labels)"
-                )
-    segmented = any(data.segments for data in sets)
-    merged: dict[str, dict[str, Any]] = {name: {} for name in FIELDS}
-    for data in sets:
-        tables: dict[str, Mapping[str, Any]] = {n: getattr(data, f) for n, f in FIELDS.items()}
-        if segmented and not data.segments:
-            tables["segments"] = {utt: Segment(utt, 0.0, None) for utt in data.utterances}
-        if not all(other.durations for other in sets):
-            tables["utt2dur"] = {}
-        for name, table in tables.items():
-            for key, value in table.items():
-                if merged[name].setdefault(key, value) != value:
-                    raise UserError(
-                        f"{data.path}/{name}: {key!r} is {value!r} here and "
-                        f"{merged[name][key]!r} in another set: rename one"
-                    )
-    fields: dict[str, Any] = {FIELDS[name]: _sorted(table) for name, table in merged.items()}
-    return DataDir(labels=tuple(labels), **fields)
-
-
-def _sorted(table: Mapping[str, T]) -> dict[str, T]:
+def sort_table(table: Mapping[str, T]) -> dict[str, T]:
+    """In the order of a file."""
     return {key: table[key] for key in sorted(table)}
 
 

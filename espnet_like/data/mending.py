@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from espnet_like.data import audio
-from espnet_like.data.tables import PARSERS, REQUIRED, Segment, by_group, read_lines, write_tables
+from espnet_like.data.tables import (
+    PARSERS,
+    REQUIRED,
+    Segment,
+    by_group,
+    parsers,
+    read_lines,
+    write_tables,
+)
 from espnet_like.errors import MissingInput, UserError
 
 Rows = dict[str, str]
@@ -32,7 +42,10 @@ def fix(path: str | os.PathLike[str]) -> list[str]:
         if not (root / name).is_file():
             raise MissingInput(f"{root / name}: no such file: make it, nothing else can stand in")
     done: list[str] = []
-    tables = {name: _rows(root, name, done) for name in PARSERS if (root / name).is_file()}
+    known = parsers(root)
+    tables = {
+        name: _rows(root, name, known[name], done) for name in known if (root / name).is_file()
+    }
     _keep_common(root, tables, done)
     _measure(root, tables, done)
     _keep_common(root, tables, done)
@@ -57,7 +70,7 @@ def fix(path: str | os.PathLike[str]) -> list[str]:
     return done + [f"{root / name}: rewritten" for name in sorted(changed)]
 
 
-def _rows(root: Path, name: str, done: list[str]) -> Rows:
+def _rows(root: Path, name: str, parse: Callable[[str], Any], done: list[str]) -> Rows:
     """Id -> value of the lines that can be read."""
     rows: Rows = {}
     numbers: dict[str, int] = {}
@@ -76,7 +89,7 @@ def _rows(root: Path, name: str, done: list[str]) -> Rows:
             )
     for key in list(rows):
         try:
-            PARSERS[name](rows[key])
+            parse(rows[key])
         except ValueError as error:
             done.append(f"{root / name}:{numbers[key]}: {key!r} {error}: removed")
             del rows[key]
@@ -96,7 +109,7 @@ def _keep_common(root: Path, tables: dict[str, Rows], done: list[str]) -> None:
         known = {utt for utt, row in rows.items() if row.split()[0] in tables["wav.scp"]}
         keep("segments", known, "its recording is not in wav.scp")
     source = "segments" if "segments" in tables else "wav.scp"
-    names = [name for name in (source, "utt2spk", "utt2labels") if name in tables]
+    names = [source, *(n for n in tables if n.startswith("utt2") and n != "utt2dur")]
     common = set.intersection(*(set(tables[name]) for name in names))
     for name in names:
         keep(name, common, f"not in each of {', '.join(names)}")

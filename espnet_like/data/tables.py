@@ -97,6 +97,13 @@ def parse_group(value: str) -> str:
     return value
 
 
+def parse_domain(value: str) -> str:
+    """The value of an `utt2<domain>` line."""
+    if not value or " " in value:
+        raise ValueError(f"has {'several values' if value else 'no value'}: write '<id> <value>'")
+    return value
+
+
 def parse_tags(value: str) -> tuple[str, ...]:
     """The value of an `utt2labels` line."""
     if not value:
@@ -146,3 +153,26 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "utt2labels": parse_tags,
     "utt2dur": parse_duration,
 }
+
+
+_RESERVED = ("spk", "labels", "dur", "num_frames")
+_DOMAIN = re.compile("[a-z][a-z0-9_]*")
+
+
+def domain_table(name: str) -> str:
+    """The table of a domain: city -> utt2city.
+
+    Raises:
+        UserError: a name that another table has, or that is none for a file.
+    """
+    if name in _RESERVED or not _DOMAIN.fullmatch(name):
+        taken = ", ".join(_RESERVED)
+        raise UserError(f"domain {name!r}: take a word in small letters, and none of {taken}")
+    return f"utt2{name}"
+
+
+def parsers(root: Path) -> dict[str, Callable[[str], Any]]:
+    """`PARSERS`, and one for every domain's table in `root`."""
+    names = sorted(path.name.removeprefix("utt2") for path in root.glob("utt2*") if path.is_file())
+    own = [name for name in names if _DOMAIN.fullmatch(name) and name not in _RESERVED]
+    return {**PARSERS, **{domain_table(name): parse_domain for name in own}}

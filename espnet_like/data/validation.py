@@ -11,7 +11,7 @@ from typing import Any
 from espnet_like.data import audio as audio_files
 from espnet_like.data.directory import DataDir
 from espnet_like.data.mending import fix
-from espnet_like.data.tables import PARSERS, REQUIRED, by_group, read_lines
+from espnet_like.data.tables import PARSERS, REQUIRED, by_group, parsers, read_lines
 from espnet_like.errors import UserError
 
 __all__ = ["fix", "problems", "summary"]
@@ -48,9 +48,9 @@ def problems(
         return [f"{root}: no such directory: correct the path or run the stage that makes it"]
     report = _Report(limit)
     needed = {*REQUIRED, "spk2utt", *(["utt2labels", "labels"] if labels else [])}
-    parsers: dict[str, Callable[[str], Any]] = {**PARSERS, "spk2utt": str.split, "labels": str}
+    known: dict[str, Callable[[str], Any]] = {**parsers(root), "spk2utt": str.split, "labels": str}
     tables = {
-        name: _read(root / name, parse, name in needed, report) for name, parse in parsers.items()
+        name: _read(root / name, parse, name in needed, report) for name, parse in known.items()
     }
     _compare_ids(tables, report)
     _check_labels(tables, report)
@@ -149,9 +149,8 @@ def _read(path: Path, parse: Callable[[str], Any], needed: bool, report: _Report
 def _compare_ids(tables: Mapping[str, _Table], report: _Report) -> None:
     """Ids in one file and not in another."""
     source = tables["segments"] if tables["segments"].exists else tables["wav.scp"]
-    for name in ("utt2spk", "utt2labels", "utt2dur"):
-        table = tables[name]
-        if not table.exists or not source.exists:
+    for name, table in tables.items():
+        if not name.startswith("utt2") or not table.exists or not source.exists:
             continue
         for here, there in ((source, table), (table, source)):
             for key in here.numbers:

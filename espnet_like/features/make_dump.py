@@ -14,7 +14,8 @@ import torch
 
 from espnet_like.data import audio
 from espnet_like.data.ark import ArkReader, ArkWriter, is_whole, merge_scp
-from espnet_like.data.directory import DataDir, split
+from espnet_like.data.directory import DataDir
+from espnet_like.data.sets import split
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features import FRONT_ENDS, FrontEnd
 from espnet_like.features.dump import (

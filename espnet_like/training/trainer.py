@@ -53,7 +53,7 @@ class Trainer:
         fingerprint: identifies the configuration in checkpoints.
         model: on its device; called as `model(features, lengths=, tap=)`.
         criterion: logits and targets -> losses (B,).
-        schedule: epoch -> factor of the learning rate.
+        schedule: epoch, or step, -> factor of the learning rate.
         augmentation: draws one plan a batch.
         clips: the training part.
         monitor: scored after each epoch, if given.
@@ -134,8 +134,6 @@ class Trainer:
         state, settings = self.state, self.settings
         if state.step == 0:
             state.sums = dict.fromkeys(("loss", "correct", "clips", "seconds", "waited"), 0.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = settings.optimizer.lr * self.schedule(state.epoch)
         self.model.train()
         began = time.perf_counter()
         asked = began
@@ -179,6 +177,9 @@ class Trainer:
         return [self.ranks.share(b) for b in batches]
 
     def _step(self, batch: Batch) -> None:
+        done = self.state.total_steps if self.schedule.by_steps else self.state.epoch
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.optimizer.lr * self.schedule(done)
         where = (self.state.epoch, self.state.step, self.ranks.rank)
         torch.manual_seed(seeds.derive(self.seed, seeds.MODEL, *where))
         generator = seeds.generator(self.seed, seeds.PLAN, *where)

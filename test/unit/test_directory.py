@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_like.data import audio
-from espnet_like.data.directory import DataDir, Segment, combine, split
+from espnet_like.data.directory import DataDir, Segment
 from espnet_like.data.selection import select
+from espnet_like.data.sets import combine, split
 from espnet_like.errors import MissingInput, UserError
 
 
@@ -70,6 +72,49 @@ def test_written_files(tmp_path: Path) -> None:
         "labels": "dog\ncat\n",
         "utt2dur": "u0 1.0\nu1 2.0\nu2 3.0\n",
     }
+
+
+def of_cities(n: int = 6, prefix: str = "u") -> DataDir:
+    """As `make`, every third utterance from Rome, and each recorded by device a."""
+    data = make(n, prefix)
+    cities = {utt: "milan" if i % 3 else "rome" for i, utt in enumerate(data.utterances)}
+    devices = dict.fromkeys(data.utterances, "a")
+    return replace(data, domains={"city": cities, "device": devices})
+
+
+def test_domains(tmp_path: Path) -> None:
+    of_cities(3).save(tmp_path)
+    assert (tmp_path / "utt2city").read_text() == "u0 rome\nu1 milan\nu2 milan\n"
+    put(tmp_path, utt2num_frames="a file of another kind\n", utt2City="not in small letters\n")
+    loaded = DataDir.load(tmp_path)
+    assert replace(loaded, path=None) == of_cities(3)
+    assert loaded.subset(["u2", "u0"]).domains["city"] == {"u0": "rome", "u2": "milan"}
+    assert [part.domains["city"] for part in split(loaded, 2)] == [
+        {"u0": "rome", "u1": "milan"},
+        {"u2": "milan"},
+    ]
+    make(3).save(tmp_path)
+    assert not (tmp_path / "utt2city").exists()
+    assert (tmp_path / "utt2num_frames").exists()
+
+
+def test_combine_keeps_the_domains_that_all_sets_have() -> None:
+    one, two = of_cities(2), of_cities(2, prefix="v")
+    del two.domains["device"]
+    both = combine([one, two])
+    assert both.domains == {"city": {"u0": "rome", "u1": "milan", "v0": "rome", "v1": "milan"}}
+    other = of_cities(2)
+    other.domains["city"]["u0"] = "paris"
+    with pytest.raises(UserError, match="utt2city: 'u0' is 'paris' here and 'rome' in another"):
+        combine([one, other])
+
+
+@pytest.mark.parametrize("name", ["spk", "labels", "dur", "num_frames", "", "City", "a/b"])
+def test_domains_of_a_reserved_name(tmp_path: Path, name: str) -> None:
+    data = replace(make(1), domains={name: {"u0": "x"}})
+    with pytest.raises(UserError, match=f"domain '{name}': take a word in small letters"):
+        data.save(tmp_path / "d")
+    assert not (tmp_path / "d").exists()
 
 
 def test_order_is_that_of_the_c_locale(tmp_path: Path) -> None:
@@ -138,6 +183,9 @@ GOOD = {
         ("utt2dur", "a 1\nb two\n", "utt2dur:2: 'b' has 'two' for a time"),
         ("utt2dur", "a 1\nb nan\n", "utt2dur:2: 'b' has 'nan' for a time"),
         ("utt2dur", "a 0\nb 1\n", "utt2dur:1: 'a' lasts 0 s"),
+        ("utt2city", "a milan\n", "wav.scp:2: 'b' is not in utt2city"),
+        ("utt2city", "a milan\nb rome\nc rome\n", "utt2city:3: 'c' is not in wav.scp"),
+        ("utt2city", "a milan\nb new york\n", "utt2city:2: 'b' has several values"),
         ("segments", "a a 0\nb b 0 1\n", "segments:1: 'a' is not a segment"),
         ("segments", "a a 2 1\nb b 0 1\n", "segments:1: 'a' goes from 2 s to 1 s"),
         ("segments", "a a 0 1\nb z 0 1\n", "segments:2: recording 'z' is not in wav.scp"),

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+import sys
+from pathlib import Path
 
-from espnet_like.training.schedules import CPJKU, Constant, FreqMix, SpecAugmentPP
+import pytest
+import torch
+
+from espnet_like.training.schedules import CPJKU, Constant, FreqMix, MultiStep, SpecAugmentPP
+from espnet_like.training.trainer import Trainer
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny
 
 EPOCHS = (0, 49, 50, 150, 249, 250, 349)
 
@@ -26,3 +34,55 @@ def test_rates(schedule, rates):
 def test_an_order_that_cannot_be_is_refused(kind):
     with pytest.raises(ValueError, match="hold"):
         kind(hold=10, reach=10)
+
+
+def test_multistep_is_torchs_called_after_each_step():
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 3, 7], gamma=0.5)
+    ours = MultiStep((2, 3, 7), 0.5)
+    for step in range(10):
+        assert ours(step) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+
+
+def test_specmix_falls_at_its_milestones():
+    steps = (0, 9_999, 10_000, 29_999, 30_000, 89_999, 90_000, 199_999)
+    found = [1e-3 * MultiStep()(step) for step in steps]
+    assert found == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-7, 1e-8, 1e-8])
+
+
+@pytest.mark.parametrize("bad", [{"milestones": (5, 5)}, {"milestones": (0, 3)}, {"factor": 0.0}])
+def test_milestones_that_cannot_be_are_refused(bad):
+    with pytest.raises(ValueError, match="must"):
+        MultiStep(**bad)
+
+
+def test_a_run_by_steps_stopped_within_an_epoch_ends_with_the_same_weights(tmp_path, monkeypatch):
+    root = tiny.make(tmp_path / "corpus")
+    layers = {
+        "train": {
+            "schedule": {"name": "multistep", "milestones": [2, 7], "factor": 0.5},
+            "checkpoint_steps": 1,
+        }
+    }
+    config = tiny.config(root, layers)
+    rates = []
+    step = Trainer._step
+
+    def spying(self, batch):
+        step(self, batch)
+        rates.append(self.optimizer.param_groups[0]["lr"])
+        if len(rates) == 9:  # the fourth step of the second epoch of five
+            raise KeyboardInterrupt
+
+    whole = tiny.trained(tmp_path / "whole", config)
+    monkeypatch.setattr(Trainer, "_step", spying)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.trained(tmp_path / "run", config)
+    rates.pop()  # the step that was lost
+    rates.append(0.0)
+    tiny.assert_same(tiny.trained(tmp_path / "run", config), whole)
+    del rates[8]
+    assert rates == pytest.approx([1e-3] * 2 + [5e-4] * 5 + [2.5e-4] * 8)

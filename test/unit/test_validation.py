@@ -94,6 +94,37 @@ def test_fault_in_a_line(root: Path, name: str, old: str, new: str, found: list[
         assert line.startswith(f"{root}/{start}")
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a milan\nb rome\nc rome\n", []),
+        ("a milan\nb rome\n", ["wav.scp:3: 'c' is not in utt2city"]),
+        ("a milan\nb rome\nc rome\nd x\n", ["utt2city:4: 'd' is not in wav.scp"]),
+        ("a milan\nb rome\nb rome\nc rome\n", ["utt2city:3: 'b' again, first in line 2"]),
+        ("a milan\nb\nc rome\n", ["utt2city:2: 'b' has no value"]),
+        ("a new york\nb rome\nc rome\n", ["utt2city:1: 'a' has several values"]),
+        ("a milan\nc rome\nb rome\n", ["utt2city:3: 'b' after 'c'"]),
+        ("", ["utt2city: empty", *(f"wav.scp:{n}: " for n in (1, 2, 3))]),
+    ],
+)
+def test_domains(root: Path, text: str, found: list[str]) -> None:
+    (root / "utt2city").write_text(text)
+    lines = problems(root)
+    assert len(lines) == len(found)
+    for line, start in zip(lines, found, strict=True):
+        assert line.startswith(f"{root}/{start}")
+
+
+def test_fix_mends_domains(root: Path) -> None:
+    (root / "utt2city").write_text("c rome\na milan\na milan\nz rome\n")
+    done = "\n".join(fix(root))
+    assert f"{root}/utt2city:3: 'a' again: removed" in done
+    assert f"{root}/utt2city: 'z' removed: not in each of wav.scp, utt2spk" in done
+    assert (root / "utt2city").read_text() == "a milan\nc rome\n"
+    assert DataDir.load(root).domains == {"city": {"a": "milan", "c": "rome"}}
+    assert problems(root) == []
+
+
 @pytest.mark.parametrize("odd", ["a/b", "a\u00a0b", "a\u200bb", "a'b", "a*", "a|b", "a\x07"])
 def test_odd_ids(root: Path, odd: str) -> None:
     for name in ("wav.scp", "utt2spk", "utt2labels", "utt2dur"):
