@@ -95,6 +95,8 @@ class Train:
         epochs: passes over the training part; with `iterations` the most there may be.
         iterations: stop after so many steps, if given.
         batch_size: clips in a batch, over all ranks.
+        crop_frames: train on so many frames of each clip, from a place drawn anew in each epoch;
+            scoring sees whole clips.
         drop_last: leave out the last, smaller batch of an epoch.
         optimizer: Adam's settings.
         schedule: learning rate by epoch or step (component; `training/schedules.py`).
@@ -115,6 +117,7 @@ class Train:
     iterations: int | None = None
     batch_size: int = 10
     drop_last: bool = False
+    crop_frames: int | None = None
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: dict[str, Any] = field(default_factory=lambda: {"name": "specaugment_pp"})
     selection: Selection = "last"
@@ -132,7 +135,7 @@ class Train:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1")
-        for name in ("iterations", "checkpoint_steps", "clip_norm"):
+        for name in ("iterations", "crop_frames", "checkpoint_steps", "clip_norm"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ValueError(f"train.{name} must be positive, or null")
         if self.workers < 0 or self.threads < 0:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from espnet_like.augment.base import START, Augmentation, Progress
+from espnet_like.augment.gather import take_frames
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError
 from espnet_like.features.dump import FeatureDump
@@ -192,6 +193,19 @@ class _Schedule(Sampler[list[int]]):
 
     def __len__(self) -> int:
         return len(self._schedule)
+
+
+def crop(batch: Batch, frames: int, generator: torch.Generator) -> Batch:
+    """`frames` frames of each clip, from anywhere in it; a shorter one stays whole."""
+    size, total = len(batch.features), batch.features.shape[-1]
+    if total <= frames:
+        return batch
+    lengths = batch.features.new_full((size,), total) if batch.lengths is None else batch.lengths
+    unit = torch.rand(size, generator=generator).to(batch.features.device, non_blocking=True)
+    first = (unit * ((lengths - frames).clamp(min=0) + 1)).long()
+    index = first[:, None] + torch.arange(frames, device=first.device)
+    kept = None if batch.lengths is None else batch.lengths.clamp(max=frames)
+    return Batch(take_frames(batch.features, index), batch.targets, kept)
 
 
 def zero_padding(features: Tensor, frames: Tensor) -> Tensor:

@@ -248,7 +248,7 @@ class Run:
 
     def _check_model(self, directory: str, clips: ClipSet, dump: FeatureDump) -> None:
         model = self.config.model
-        for key, found in (("num_classes", len(clips.labels)), ("in_channels", dump.channels)):
+        for key, found in (("num_classes", len(clips.labels)), ("in_channels", clips.shape[0])):
             if model.get(key, found) != found:
                 raise UserError(
                     f"model.{key} is {model[key]}, but {directory} with {dump.path} has {found}: "
@@ -263,7 +263,10 @@ class Run:
         augmentation: Augmentation = build(AUGMENTATIONS, config.augment, "augment")
         self._check_stats()
         clips = (self.waves if augmentation.needs_wave else self.clips)(config.data.train, device)
-        _check_fit(model, augmentation, clips.shape)
+        channels, bins, frames = clips.shape
+        _check_fit(
+            model, augmentation, (channels, bins, min(frames, config.train.crop_frames or frames))
+        )
         model = model.to(device)
         if config.train.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -313,8 +316,12 @@ def _monitored(config: Experiment) -> str | None:
     return config.data.test if config.train.selection == "best_test" else config.data.valid
 
 
-def _check_fit(model: nn.Module, augmentation: Augmentation, shape: tuple[int, ...]) -> None:
-    """The model can take features of this (C, F, T), and has the layers to augment."""
+def _check_fit(
+    model: nn.Module, augmentation: Augmentation, shape: tuple[int, ...], crop: int | None = None
+) -> None:
+    """The model can take features of this (C, F, T), cut, and has the layers to augment."""
+    if crop is not None:
+        shape = (*shape[:2], min(shape[2], crop))
     try:
         taps = list(tap_shapes(model, shape))
     except RuntimeError as error:

@@ -28,7 +28,7 @@ from espnet_like.files import atomic_path
 from espnet_like.scoring.metrics import accuracy
 from espnet_like.training import seeds
 from espnet_like.training.averaging import WeightAverage, renew_batch_norm
-from espnet_like.training.batches import Batch, ClipSet
+from espnet_like.training.batches import Batch, ClipSet, crop
 from espnet_like.training.checkpoint import State, load, save, save_weights
 from espnet_like.training.evaluation import autocast, posteriors
 from espnet_like.training.ranks import Ranks
@@ -185,6 +185,8 @@ class Trainer:
         generator = seeds.generator(self.seed, seeds.PLAN, *where)
         progress = Progress(self.state.epoch, self.settings.epochs)
         batch, augmentation = self.clips.prepared(batch, self.augmentation, generator, progress)
+        if self.settings.crop_frames is not None:
+            batch = crop(batch, self.settings.crop_frames, generator)
         plan = augmentation.draw(*batch, generator, progress, self.model)
         features = batch.features
         if self.settings.channels_last:
