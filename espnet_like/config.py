@@ -144,10 +144,15 @@ class Train:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One run, complete: this is what `config.yaml` in its directory holds."""
+    """One run, complete: this is what `config.yaml` in its directory holds.
+
+    `normalize: false` leaves features as the front end gives them; else each bin is brought to
+    mean 0 and deviation 1 by the statistics of the training part.
+    """
 
     features: dict[str, Any] = field(default_factory=dict)
     audio: Audio = field(default_factory=Audio)
+    normalize: bool = True
     model: dict[str, Any] = field(default_factory=dict)
     augment: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
     loss: dict[str, Any] = field(default_factory=lambda: {"name": "cross_entropy"})

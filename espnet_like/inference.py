@@ -91,8 +91,9 @@ class Classifier(nn.Module):
         rate, channels = self.front_end.sample_rate, self.audio.channels
         wave = audio.load(str(path), rate, channels, expect_rate=self.audio.expect_rate)
         frames = self.front_end.num_frames(wave.shape[1])
+        shape = (channels * self.front_end.maps, self.front_end.num_bins, frames)
         try:
-            tap_shapes(self.model, (channels, self.front_end.num_bins, frames))
+            tap_shapes(self.model, shape)
         except RuntimeError:
             seconds, name = wave.shape[1] / rate, self.settings["model"]["name"]
             raise UserError(

@@ -50,7 +50,7 @@ def pack(planned: Planned) -> Path:
     }
     classifier = Classifier(settings)
     load_weights(run_.weights, classifier.model)
-    classifier.normalize = Normalize.load(config.data.stats)
+    classifier.normalize = Normalize.load(config.data.stats, config.normalize)
     staging = target.with_name(".pack.tmp")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()

@@ -4,11 +4,13 @@ from espnet_like.features.base import FrontEnd
 from espnet_like.features.cpjku import CpJku
 from espnet_like.features.kaldi_fbank import KaldiFbank
 from espnet_like.features.logmel import LogMel
+from espnet_like.features.logmel_deltas import LogMelDeltas
 
 FRONT_ENDS: dict[str, type[FrontEnd]] = {
     "cpjku": CpJku,
     "logmel": LogMel,
+    "logmel_deltas": LogMelDeltas,
     "kaldi_fbank": KaldiFbank,
 }
 
-__all__ = ["FRONT_ENDS", "CpJku", "FrontEnd", "KaldiFbank", "LogMel"]
+__all__ = ["FRONT_ENDS", "CpJku", "FrontEnd", "KaldiFbank", "LogMel", "LogMelDeltas"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ GPU_BLOCK = 2**27
 
 
 class FrontEnd(nn.Module):
-    """Waveforms to features: (B, C, L) float32 to (B, C, F, T) float32.
+    """Waveforms to features: (B, C, L) float32 to (B, maps * C, F, T) float32.
 
     The result of one clip does not depend on what it was batched with: it is as if each clip
     had been cut to its length and put through alone.
@@ -24,6 +25,9 @@ class FrontEnd(nn.Module):
         sample_rate: rate of the waveforms in Hz.
         num_bins: F.
     """
+
+    #: Feature maps that each channel of the audio gives.
+    maps: ClassVar[int] = 1
 
     def __init__(self, sample_rate: int, num_bins: int) -> None:
         super().__init__()
@@ -37,7 +41,7 @@ class FrontEnd(nn.Module):
         raise NotImplementedError
 
     def compute(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
-        """(B, C, L) to (B, C, T, F); what stands beyond a clip's own frames does not matter."""
+        """(B, C, L) to (B, maps * C, T, F); what stands beyond a clip's frames does not matter."""
         raise NotImplementedError
 
     def num_frames(self, samples: int) -> int:
@@ -52,7 +56,8 @@ class FrontEnd(nn.Module):
             lengths: (B,) samples per clip, 1 to L; all L when left out.
 
         Returns:
-            features: (B, C, F, T) float32 (its memory lies as (B, C, T, F)), 0 in padded frames.
+            features: (B, maps * C, F, T) float32 (its memory lies as (B, ..., T, F)), 0 in padded
+                frames.
             frame_lengths: (B,) long.
 
         Raises:

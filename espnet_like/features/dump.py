@@ -47,7 +47,7 @@ class Settings:
 
     Attributes:
         features: name and every argument of the front end.
-        channels: 1 or 2.
+        channels: of the audio, 1 or 2.
         expect_rate: rate that every file must have, None for any.
         kind: of the archive, see `ArkWriter`.
     """
@@ -89,7 +89,8 @@ class FeatureDump:
 
     Attributes:
         features: name and every argument of the front end.
-        channels: C.
+        audio_channels: of the waveforms.
+        channels: C, of the features: `maps` of the front end for each channel of the audio.
         bins: F; 1 for raw, whose frames are samples.
         bad: utterances that could not be read and were left out.
         fingerprint: changes with the settings, the utterances and their audio files.
@@ -109,7 +110,9 @@ class FeatureDump:
             if state is None or part_mark(state) != mark:
                 raise MissingInput(f"{path}: part {job} has changed: run --stage feats")
         self.features: dict[str, Any] = config["features"]
-        self.channels: int = config["channels"]
+        self.audio_channels: int = config["channels"]
+        front = FRONT_ENDS.get(self.features["name"])  # none for raw
+        self.channels = self.audio_channels * (front.maps if front else 1)
         self.bins: int = config["bins"]
         self.bad = frozenset(config["bad"])
         self.fingerprint: str = config["fingerprint"]
@@ -169,7 +172,7 @@ def check_dump(
         dump = FeatureDump(dump)
     found, wanted = dict(dump.features), resolve_features(features)
     if audio is not None:
-        found["channels"], wanted["channels"] = dump.channels, audio.channels
+        found["channels"], wanted["channels"] = dump.audio_channels, audio.channels
     keys = [key for key in {**found, **wanted} if found.get(key) != wanted.get(key)]
     if keys:
         keys = ["name"] if "name" in keys else keys

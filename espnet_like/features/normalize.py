@@ -122,9 +122,14 @@ class Normalize(nn.Module):
         self.register_buffer("std", std.masked_fill(constant, 1.0).float())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Normalize:
-        """From the statistics of stage 3; errors as `Stats.load`."""
+    def load(cls, path: str | os.PathLike[str], apply: bool = True) -> Normalize:
+        """From the statistics of stage 3; errors as `Stats.load`.
+
+        With `apply` false, for features that are to stay as they are: mean 0, deviation 1.
+        """
         stats = Stats.load(path)
+        if not apply:
+            return cls(np.zeros_like(stats.mean), np.ones_like(stats.mean))
         return cls(stats.mean, stats.std)
 
     def forward(self, features: Tensor) -> Tensor:

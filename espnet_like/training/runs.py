@@ -209,7 +209,7 @@ class Run:
         data = self.config.data
         dump = FeatureDump(data.dump)
         check_dump(dump, self.config.features, self.config.audio)
-        normalize = Normalize.load(data.stats)
+        normalize = Normalize.load(data.stats, self.config.normalize)
         clips = ClipSet(
             DataDir.load(directory),
             dump,
@@ -230,7 +230,7 @@ class Run:
             whole.subset([utt for utt in whole.utterances if utt not in bad]),
             dump,
             build(FRONT_ENDS, self.config.features, "features"),
-            Normalize.load(data.stats),
+            Normalize.load(data.stats, self.config.normalize),
             device,
             data.in_memory,
             train.workers,

@@ -53,7 +53,8 @@ class WaveSet(ClipSet):
             )
         super().__init__(data, dump, normalize, device, in_memory, workers)
         self.front = front.to(device)
-        self.shape = (dump.channels, front.num_bins, front.num_frames(self.shape[2]))
+        channels = dump.channels * front.maps
+        self.shape = (channels, front.num_bins, front.num_frames(self.shape[2]))
 
     @torch.no_grad()
     def prepared(

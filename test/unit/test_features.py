@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from espnet_like.errors import UserError
-from espnet_like.features import FRONT_ENDS, CpJku, FrontEnd, KaldiFbank, LogMel
+from espnet_like.features import FRONT_ENDS, CpJku, FrontEnd, KaldiFbank, LogMel, LogMelDeltas
 from espnet_like.features import base as base_module
 from espnet_like.registry import build
 
@@ -23,6 +23,7 @@ FRONT = {
     "constant": LogMel(**SMALL, pad_mode="constant", win_length=200),
     "uncentred": LogMel(**SMALL, center=False),
     "kaldi_fbank": KaldiFbank(sample_rate=8000, num_mel_bins=23),
+    "logmel_deltas": LogMelDeltas(**SMALL, seconds=0.25),
 }
 
 
