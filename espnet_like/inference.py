@@ -40,7 +40,7 @@ class Classifier(nn.Module):
         bins = self.front_end.num_bins
         self.normalize = Normalize(torch.zeros(bins), torch.ones(bins))
         self.model = build(MODELS, settings["model"], "model")
-        self.multi_label = LOSSES[settings["loss"]["name"]].multi_label  # type: ignore[attr-defined]
+        self.multi_label = LOSSES[settings["loss"]["name"]].multi_label
         self.eval()
 
     @classmethod

@@ -37,7 +37,7 @@ from espnet_like.training import seeds
 from espnet_like.training.batches import ClipSet
 from espnet_like.training.checkpoint import State, load_weights
 from espnet_like.training.evaluation import posteriors
-from espnet_like.training.losses import LOSSES
+from espnet_like.training.losses import LOSSES, Loss
 from espnet_like.training.ranks import Ranks
 from espnet_like.training.schedules import SCHEDULES
 from espnet_like.training.trainer import Preempted, Trainer
@@ -184,7 +184,7 @@ class Run:
         if config.train.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         clips = self.clips(config.data.test, device)
-        multi_label = LOSSES[config.loss["name"]].multi_label  # type: ignore[attr-defined]
+        multi_label = LOSSES[config.loss["name"]].multi_label
         found = posteriors(model.to(device), clips, multi_label, config.train.precision).numpy()
         with ArkWriter(scores / "test.ark", scores / "test.scp") as writer:
             for utt, row in zip(clips.utterances, found, strict=True):
@@ -267,6 +267,8 @@ class Run:
         _check_fit(
             model, augmentation, (channels, bins, min(frames, config.train.crop_frames or frames))
         )
+        criterion: Loss = build(LOSSES, config.loss, "loss")
+        criterion.fit(clips.targets)
         model = model.to(device)
         if config.train.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -275,7 +277,7 @@ class Run:
             config.seed,
             fingerprint,
             model,
-            build(LOSSES, config.loss, "loss"),
+            criterion.to(device),
             build(SCHEDULES, config.train.schedule, "train.schedule"),
             augmentation,
             clips,
