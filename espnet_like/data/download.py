@@ -10,12 +10,14 @@ import sys
 import tempfile
 import time
 import zipfile
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
 import requests
 from tqdm import tqdm
 
+from espnet_like.data.split_zip import open_zip
 from espnet_like.errors import UserError
 from espnet_like.files import write_text
 
@@ -92,30 +94,51 @@ def unpack_zip(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> li
     path, root = Path(path), Path(root)
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=root) as scratch:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                members = archive.infolist()
-                for member in members:
-                    parts = member.filename.replace("\\", "/").split("/")
-                    if ".." in parts or not parts[0] or parts[0].endswith(":"):
-                        raise UserError(
-                            f"{path}: member {member.filename!r} would land outside {root}: not "
-                            "unpacked; fetch the archive from its publisher"
-                        )
-                _require_space(root, sum(member.file_size for member in members), f"unpack {path}")
-                archive.extractall(scratch)  # compares each member's CRC
-        except (zipfile.BadZipFile, EOFError, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk's fault, not the archive's
-            raise UserError(
-                f"{path}: not a whole zip file ({error}): remove it and run again"
-            ) from None
+        extract_zip(path, scratch)
         entries = []
         for entry in sorted(Path(scratch).iterdir()):
             if not (root / entry.name).exists():
                 os.replace(entry, root / entry.name)
             entries.append(root / entry.name)
     return entries
+
+
+def extract_zip(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> None:
+    """Unpack an archive, in one part or in several, straight into `root`.
+
+    Raises:
+        UserError: not a zip file, a broken one, one with members outside `root`, or no space; a
+            part of the members may be there then.
+    """
+    path, root = Path(path), Path(root)
+    try:
+        with open_zip(path) as archive:
+            members = archive.infolist()
+            for member in members:
+                parts = member.filename.replace("\\", "/").split("/")
+                if ".." in parts or not parts[0] or parts[0].endswith(":"):
+                    raise UserError(
+                        f"{path}: member {member.filename!r} would land outside {root}: not "
+                        "unpacked; fetch the archive from its publisher"
+                    )
+            require_space(root, sum(member.file_size for member in members), f"unpack {path}")
+            archive.extractall(root)  # compares each member's CRC
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's fault, not the archive's
+        raise UserError(
+            f"{path}: not a whole zip file ({error}): remove it and run again"
+        ) from None
+
+
+def require_space(directory: Path, needed: int, purpose: str) -> None:
+    """Refuse to begin where `needed` bytes are not free. UserError says how much there is."""
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise UserError(
+            f"{directory}: {needed / 1e6:.0f} MB needed to {purpose}, {free / 1e6:.0f} MB free: "
+            "make room or choose another place (--db-root)"
+        )
 
 
 def _continue(url: str, path: Path, part: Path, tag: Path, size: int | None, known: bool) -> None:
@@ -154,7 +177,7 @@ def _continue(url: str, path: Path, part: Path, tag: Path, size: int | None, kno
         write_text(tag, strong or answer.headers.get("Last-Modified", ""))
         length = answer.headers.get("Content-Length")
         rest = int(length) if length else (size or 0) - (have if resumed else 0)
-        _require_space(part.parent, rest, f"fetch {url}")
+        require_space(part.parent, rest, f"fetch {url}")
         with open(part, "ab" if resumed else "wb") as file:
             _receive(answer, file, path, have if resumed else 0, rest)
     if length and _bytes(part) != (have if resumed else 0) + int(length):
@@ -195,15 +218,6 @@ def _verify(file: Path, path: Path, size: int | None, checksum: str | None, fix:
     if state.hexdigest() != expected.lower():
         found = state.hexdigest()
         raise UserError(f"{path}: {algorithm} expected {expected}, found {found}: {fix}")
-
-
-def _require_space(directory: Path, needed: int, purpose: str) -> None:
-    free = shutil.disk_usage(directory).free
-    if needed > free:
-        raise UserError(
-            f"{directory}: {needed / 1e6:.0f} MB needed to {purpose}, {free / 1e6:.0f} MB free: "
-            "make room or choose another place (--db-root)"
-        )
 
 
 def _reason(error: requests.RequestException) -> str:
