@@ -15,14 +15,18 @@ STAMP = "prepared.json"
 
 
 def read_table(
-    path: str | os.PathLike[str], columns: Sequence[str], delimiter: str = ","
+    path: str | os.PathLike[str],
+    columns: Sequence[str],
+    delimiter: str = ",",
+    header: bool = True,
 ) -> list[tuple[int, dict[str, str]]]:
-    """Rows of a table with a header, each with its line number (the header is line 1).
+    """Rows of a table, each with its line number (a header is line 1).
 
     Args:
         path: text file, UTF-8.
         columns: those that it must have; others are kept too.
         delimiter: between two fields.
+        header: whether the first line names the columns; if not, they are `columns`.
 
     Raises:
         MissingInput: there is no such file.
@@ -34,18 +38,20 @@ def read_table(
     rows = []
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
-            header = reader.fieldnames or []
-            if absent := [name for name in columns if name not in header]:
+            reader = csv.DictReader(
+                file, None if header else columns, delimiter=delimiter, strict=True
+            )
+            names = reader.fieldnames or []
+            if absent := [name for name in columns if name not in names]:
                 raise UserError(
-                    f"{path}:1: no column {absent[0]!r} among {', '.join(header) or 'none'}: "
+                    f"{path}:1: no column {absent[0]!r} among {', '.join(names) or 'none'}: "
                     "restore the official file"
                 )
             for row in reader:
                 if None in row or None in row.values():
                     raise UserError(
-                        f"{path}:{reader.line_num}: not {len(header)} fields as the header says: "
-                        "restore the official file"
+                        f"{path}:{reader.line_num}: not {len(names)} fields "
+                        f"({', '.join(names)}): restore the official file"
                     )
                 rows.append((reader.line_num, row))
     except (UnicodeDecodeError, csv.Error) as error:
