@@ -77,10 +77,17 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Average:
-    """Equal-weight average of the weights (SWA): after epoch `start` (0-based), every `every`."""
+    """Equal-weight average of the weights (SWA).
+
+    Args:
+        start, every: with unit `epoch`, after epoch `start` (0-based) and each `every` epochs
+            from there; with `iteration`, at every multiple of `every` steps after step `start`.
+        unit: what they count.
+    """
 
     start: int = 250
     every: int = 3
+    unit: Literal["epoch", "iteration"] = "epoch"
 
     def __post_init__(self) -> None:
         if self.start < 0 or self.every < 1:
@@ -88,10 +95,85 @@ class Average:
 
 
 @dataclass(frozen=True)
+class Init:
+    """The weights that training starts from.
+
+    Args:
+        weights: a weights file, or the directory of a trained run.
+        config: identifies the configuration that trained them, where it is planned with this one;
+            then another place of the weights does not make another configuration.
+    """
+
+    weights: str = ""
+    config: str = ""
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Zero this share of the convolution weights that training starts from, and keep it zero."""
+
+    amount: float = 0.6
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.amount < 1:
+            raise ValueError(f"train.prune.amount must be in [0, 1), not {self.amount}")
+
+
+@dataclass(frozen=True)
+class Store:
+    """How the trained weights are kept, packed, and scored (`compress/`).
+
+    Args:
+        significand: bits of precision; 11 is all of fp16.
+        limit: bytes that the file may have; precision is given up, bit by bit, until it fits.
+    """
+
+    significand: int = 11
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.significand <= 11:
+            raise ValueError(f"store.significand must be 2 to 11 bits, not {self.significand}")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Examples and batches as UPB's tagger has them (`training/pool.py`).
+
+    Args:
+        repeats: R, passes over the curated portion in one over the noisy portion.
+        max_padding: the largest part of a clip in a batch that may be padding.
+        event_rule: two examples of a batch, by their tags: `antichain`: neither has all tags of
+            the other (the authors' code); `disjoint`: they have none in common; `none`: any.
+        patience: a batch that has waited for so many times its size of examples is given out
+            as it is (`incomplete: emit`), or dropped (`drop`, the authors' code).
+        incomplete: see patience.
+        max_seconds: longer clips are not trained on.
+    """
+
+    repeats: int = 8
+    max_padding: float = 0.2
+    event_rule: Literal["antichain", "disjoint", "none"] = "antichain"
+    patience: int = 2000
+    incomplete: Literal["emit", "drop"] = "emit"
+    max_seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.repeats < 0 or self.patience < 1:
+            raise ValueError("train.pool: repeats must be at least 0, patience at least 1")
+        if not 0 <= self.max_padding < 1:
+            raise ValueError(f"train.pool.max_padding must be in [0, 1), not {self.max_padding}")
+        if self.max_seconds <= 0:
+            raise ValueError(f"train.pool.max_seconds must be positive, not {self.max_seconds}")
+
+
+@dataclass(frozen=True)
 class Train:
     """How to train.
 
     Args:
+        init: weights to start from, if any.
+        prune: sparsity to train with, if any; needs `init`.
         epochs: passes over the training part; with `iterations` the most there may be.
         iterations: stop after so many steps, if given.
         batch_size: clips in a batch, over all ranks.
@@ -103,6 +185,7 @@ class Train:
         selection: which weights are scored: `last`; `best_valid`: the epoch with the best metric
             on `data.valid`; `best_test`: on the test part itself, as some papers did.
         average: weight averaging, if any.
+        pool: batches of superposed clips of alike length, instead of clips in random order.
         precision: `bf16` autocasts the model; weights and optimiser stay fp32.
         channels_last: memory layout of convolutions.
         compile: `torch.compile` the model.
@@ -113,6 +196,8 @@ class Train:
         threads: CPU threads; 0 leaves torch's choice.
     """
 
+    init: Init | None = None
+    prune: Prune | None = None
     epochs: int = 350
     iterations: int | None = None
     batch_size: int = 10
@@ -122,6 +207,7 @@ class Train:
     schedule: dict[str, Any] = field(default_factory=lambda: {"name": "specaugment_pp"})
     selection: Selection = "last"
     average: Average | None = None
+    pool: Pool | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool = False
     compile: bool = False
@@ -138,6 +224,8 @@ class Train:
         for name in ("iterations", "crop_frames", "checkpoint_steps", "clip_norm"):
             if (value := getattr(self, name)) is not None and value <= 0:
                 raise ValueError(f"train.{name} must be positive, or null")
+        if self.prune and not self.init:
+            raise ValueError("train.prune needs train.init: what is pruned has been trained")
         if self.workers < 0 or self.threads < 0:
             raise ValueError("train.workers and train.threads must not be negative")
 
@@ -158,6 +246,7 @@ class Experiment:
     loss: dict[str, Any] = field(default_factory=lambda: {"name": "cross_entropy"})
     data: Data = field(default_factory=Data)
     train: Train = field(default_factory=Train)
+    store: Store | None = None
     seed: int = 0
     input_shape: tuple[int, int, int] | None = None
 
@@ -222,6 +311,8 @@ def identity(config: Experiment) -> dict[str, Any]:
         del chosen[key]
     for key in ("workers", "checkpoint_steps", "checkpoint_seconds"):
         del chosen["train"][key]
+    if config.train.init and config.train.init.config:
+        del chosen["train"]["init"]["weights"]
     for key, registry in _registries().items():
         if spec := _component(config, key):
             parameters = signature(registry[spec["name"]]).parameters.values()

@@ -6,6 +6,8 @@ Tagging with Noisy Labels and Minimal Supervision" (UPB, DCASE 2019 Task 2), sec
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,22 @@ from espnet_like.augment.pairs import choose
 from espnet_like.augment.waveforms import WaveMethod, content
 
 SILENT = 1e-3  # the least peak that a partner is divided by
+
+
+class Pairs(NamedTuple):
+    """What is drawn for each of N clips, on the CPU.
+
+    partner: (N,) index of the other clip; mixed: (N,) whether it is laid over this one.
+    delay: (N,) tau in samples; own, part: (N,) l_0 and l_1.
+    samples: (N,) length of the result.
+    """
+
+    partner: Tensor
+    mixed: Tensor
+    delay: Tensor
+    own: Tensor
+    part: Tensor
+    samples: Tensor
 
 
 class Superposition(WaveMethod):
@@ -62,43 +80,65 @@ class Superposition(WaveMethod):
         sample_rate, generator = batch.sample_rate, batch.generator
         size, _, samples = wave.shape
         ours = torch.full((size,), samples) if lengths is None else lengths.cpu()
-        partner, mixed = self._pairs(ours, sample_rate, generator)
-        theirs = torch.where(mixed, ours[partner], 0)
-        low, high = self._delays(ours, theirs, sample_rate)
-        unit = torch.rand(size, dtype=torch.float64, generator=generator)
-        tau = torch.where(mixed, low + (unit * (high - low + 1)).long(), 0)
-        lead = (-tau).clamp(min=0)  # of x_j over x_i
-        after = torch.maximum(ours, tau + theirs) + lead
-        own, part = self._gains(size, generator)
-        if not self.scale_when_unmixed:
-            own = torch.where(mixed, own, 1)
-
-        j, both = batch.move(partner), batch.move(mixed)
+        drawn = self._draw_within(ours, sample_rate, generator)
+        j, both = batch.move(drawn.partner), batch.move(drawn.mixed)
         inside = content(wave, lengths)
         clean = wave if inside is None else wave * inside
-        peak = torch.maximum(clean.amax((1, 2)), -clean.amin((1, 2)))
-        own, part = batch.move(own), batch.move(part) * peak / peak[j].clamp(min=SILENT)
-        out = wave.new_zeros(size, wave.shape[1], int(after.max()))
-        # Clip by clip: the places are the host's, and to gather cells takes thirty times as long.
-        places = zip(*(x.tolist() for x in (lead, lead + tau, ours, theirs, partner)), strict=True)
-        for i, (first, second, count, more, other) in enumerate(places):
-            torch.mul(wave[i, :, :count], own[i], out=out[i, :, first : first + count])
-            out[i, :, second : second + more].addcmul_(wave[other, :, :more], part[i])
+        theirs = torch.where(drawn.mixed, ours[drawn.partner], 0)
+        out = superpose(clean, clean[j], ours, theirs, drawn)
         union = torch.where(both[:, None], torch.maximum(targets, targets[j]), targets)
-        equal = lengths is None and bool((after == samples).all())
-        return Waves(out, union, None if equal else after, NoAugmentation())
+        equal = lengths is None and bool((drawn.samples == samples).all())
+        return Waves(out, union, None if equal else drawn.samples, NoAugmentation())
 
-    def _pairs(
+    def _draw_within(
         self, lengths: Tensor, sample_rate: int, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        """(B,) partners, and whether gamma is 1 and there is one."""
+    ) -> Pairs:
+        """Partners among the clips themselves, of `lengths` (B,)."""
         size = len(lengths)
         short = lengths <= self.max_seconds * sample_rate
         allowed = (lengths <= self.max_ratio * lengths[:, None]) & short & short[:, None]
         if not self.allow_self:
             allowed.fill_diagonal_(False)
         partner, found = choose(torch.rand(size, size, generator=generator), allowed)
-        return partner, found & (torch.rand(size, generator=generator) < self.probability)
+        return self._complete(lengths, lengths[partner], partner, found, sample_rate, generator)
+
+    def draw_among(
+        self, lengths: Tensor, others: Tensor, sample_rate: int, generator: torch.Generator | None
+    ) -> Pairs:
+        """Partners for clips of `lengths` (N,) samples among clips of `others` (M,).
+
+        Each is uniform over those that are short enough, and may be the clip itself.
+        """
+        order = others.argsort()
+        longest = int(self.max_seconds * sample_rate)
+        most = (self.max_ratio * lengths.double()).long().clamp(max=longest)
+        count = torch.searchsorted(others[order].contiguous(), most, right=True)
+        unit = torch.rand(len(lengths), dtype=torch.float64, generator=generator)
+        partner = order[(unit * count).long().clamp(max=max(len(others) - 1, 0))]
+        found = (count > 0) & (lengths <= longest)
+        return self._complete(lengths, others[partner], partner, found, sample_rate, generator)
+
+    def _complete(
+        self,
+        ours: Tensor,
+        theirs: Tensor,
+        partner: Tensor,
+        found: Tensor,
+        sample_rate: int,
+        generator: torch.Generator | None,
+    ) -> Pairs:
+        """Whether, where and how loud the `found` partners of length `theirs` are mixed in."""
+        size = len(ours)
+        mixed = found & (torch.rand(size, generator=generator) < self.probability)
+        theirs = torch.where(mixed, theirs, 0)
+        low, high = self._delays(ours, theirs, sample_rate)
+        unit = torch.rand(size, dtype=torch.float64, generator=generator)
+        delay = torch.where(mixed, low + (unit * (high - low + 1)).long(), 0)
+        own, part = self._gains(size, generator)
+        if not self.scale_when_unmixed:
+            own = torch.where(mixed, own, 1)
+        samples = torch.maximum(ours, delay + theirs) + (-delay).clamp(min=0)
+        return Pairs(partner, mixed, delay, own, part, samples)
 
     def _delays(self, ours: Tensor, theirs: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
         """(B,) the least and the greatest tau in samples."""
@@ -109,3 +149,28 @@ class Superposition(WaveMethod):
         """l_0 and l_1, (2, B)."""
         factor = 1 + torch.rand(2, size, generator=generator)
         return torch.where(torch.rand(2, size, generator=generator) < 0.5, factor, 1 / factor)
+
+
+def superpose(wave: Tensor, other: Tensor, ours: Tensor, theirs: Tensor, drawn: Pairs) -> Tensor:
+    """l_0 x_i(t) + l_1 (max |x_i| / max |x_j|) x_j(t - tau), (B, C, longest of drawn.samples).
+
+    Args:
+        wave, other: (B, C, L) and (B, C, L'): x_i and x_j, zero after their ends.
+        ours, theirs: (B,) their samples, on the CPU; 0 for no x_j.
+        drawn: see `Pairs`, on the CPU.
+    """
+    own, part = (x.to(wave.device, non_blocking=True) for x in (drawn.own, drawn.part))
+    part = part * _peak(wave) / _peak(other).clamp(min=SILENT)
+    lead = (-drawn.delay).clamp(min=0)  # of x_j over x_i
+    out = wave.new_zeros(*wave.shape[:2], int(drawn.samples.max()))
+    # Clip by clip: the places are the host's, and to gather cells takes thirty times as long.
+    places = zip(*(x.tolist() for x in (lead, lead + drawn.delay, ours, theirs)), strict=True)
+    for i, (first, second, count, more) in enumerate(places):
+        torch.mul(wave[i, :, :count], own[i], out=out[i, :, first : first + count])
+        out[i, :, second : second + more].addcmul_(other[i, :, :more], part[i])
+    return out
+
+
+def _peak(wave: Tensor) -> Tensor:
+    """max |x| of each clip, (B,)."""
+    return torch.maximum(wave.amax((1, 2)), -wave.amin((1, 2)))

@@ -337,9 +337,10 @@ def superposed(base, other, tau, own, part):
 class Spied(Superposition):
     """Keeps the draws."""
 
-    def _pairs(self, *args):
-        self.pairs = super()._pairs(*args)
-        return self.pairs
+    def _complete(self, *args):
+        drawn = super()._complete(*args)
+        self.pairs = (drawn.partner, drawn.mixed)
+        return drawn
 
     def _delays(self, *args):
         self.delays = super()._delays(*args)
