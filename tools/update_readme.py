@@ -16,7 +16,8 @@ sys.path.insert(0, str(ROOT))
 
 from espnet_like.errors import UserError, run
 from espnet_like.files import write_text
-from espnet_like.scoring.report import markdown, summary
+from espnet_like.scoring.markdown import markdown
+from espnet_like.scoring.report import summary
 from espnet_like.scoring.results import read_csv
 from espnet_like.scoring.tables import read_tables
 

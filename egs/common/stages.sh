@@ -30,6 +30,7 @@ device=auto
 dtype=float32
 compress=false
 max_bad=0
+domain=
 dry_run=false
 declare -F recipe_help >/dev/null || recipe_help() { :; }
 declare -F recipe_options >/dev/null || recipe_options() { :; }
@@ -61,6 +62,7 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
   --ngpu N           GPUs of a training job (default: $ngpu); --device cpu keeps off them
   --dtype TYPE       float32 or float16 dump; --compress writes compressed Kaldi matrices
   --max-bad N        go on past so many unreadable clips
+  --domain NAME      stage report also prints accuracy by city, device, ... (utt2NAME)
   --dry-run          print what would be run
   --help             this text
 $(recipe_help)
@@ -193,7 +195,7 @@ stage_score() {
 stage_report() {
   plan_ all
   do_ python -m espnet_like.bin.report --plan "$plans/all.jsonl" --table "$table" \
-    --corpus "$title" --out "$results" --figures "exp/figures/$name"
+    --corpus "$title" --out "$results" --figures "exp/figures/$name" --domain "$domain"
   recipe_report
 }
 

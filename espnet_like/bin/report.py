@@ -1,20 +1,24 @@
-"""Stage report: results.csv, RESULTS.md and figures from the runs of a list."""
+"""Stage report: results.csv, counts.csv, RESULTS.md and figures from the runs of a list."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from espnet_like.bin.plan import read_plan
-from espnet_like.errors import MissingInput, run
+from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.files import read_json, update_text
 from espnet_like.scoring import figures
-from espnet_like.scoring.report import render
-from espnet_like.scoring.results import collect, merge_results, read_csv, write_csv
+from espnet_like.scoring.counts import Counts, collect_counts, read_counts, shown, write_counts
+from espnet_like.scoring.domains import section
+from espnet_like.scoring.report import of_table, render
+from espnet_like.scoring.results import Result, collect, merge_results, read_csv, write_csv
 from espnet_like.scoring.sharing import share
-from espnet_like.scoring.tables import Planned, read_tables
+from espnet_like.scoring.sweep import sweep
+from espnet_like.scoring.tables import Planned, Table, read_tables
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -25,6 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--corpus", required=True, help="title of the page")
     parser.add_argument("--out", type=Path, default=Path("."), help="of results.csv, RESULTS.md")
     parser.add_argument("--figures", type=Path, help="directory of the figures")
+    parser.add_argument("--domain", default="", help="print accuracy by this: city, device, ...")
     args = parser.parse_args(argv)
     results = read_csv(args.out / "results.csv")
     tables = read_tables(args.conf)
@@ -35,10 +40,49 @@ def main(argv: list[str] | None = None) -> None:
     results = merge_results(results, found)
     results = share(results, tables, args.conf)
     write_csv(args.out / "results.csv", results, tables)
-    if runs and args.figures:
+    counts = {**read_counts(args.out / "counts.csv"), **collect_counts(runs)}
+    kept = shown(counts, _wanted(results, tables))
+    write_counts(args.out / "counts.csv", kept)
+    table = tables.get(args.table)
+    if args.figures:
         draw(runs, args.figures)
-    update_text(args.out / "RESULTS.md", render(args.corpus, tables, results))
+    if args.figures and table and table.figure:
+        picture = sweep(table, of_table(args.table, table, results))
+        figures.save(picture, args.figures / f"{args.table}.png")
+    update_text(args.out / "RESULTS.md", render(args.corpus, tables, results, kept))
     print(f"{args.out / 'RESULTS.md'}: {len(results)} rows")
+    if args.domain:
+        own = found or [r for r in results if r.table == args.table]
+        text = _by(args.domain, own, counts)
+        print(f"\n{text}", end="")
+        if args.figures:
+            update_text(args.figures / f"by_{args.domain}.md", text)
+
+
+def _by(domain: str, results: Sequence[Result], counts: Counts) -> str:
+    """Accuracy of these rows by a domain.
+
+    Raises:
+        UserError: no run has it.
+    """
+    configs = {r.config for r in results}
+    parts = {part for run_, own in counts.items() if run_.config in configs for part in own}
+    there = sorted({part.domain for part in parts} - {""})
+    if domain not in there:
+        names = ", ".join(there) or "none: make utt2<domain> in stage data, then --stage score"
+        raise UserError(f"--domain {domain}: these runs have no such counts; there are {names}")
+    return section(domain, {r.row: r for r in results}, counts)
+
+
+def _wanted(results: Sequence[Result], tables: Mapping[str, Table]) -> dict[str, set[str]]:
+    """Configuration -> the domains that its tables show, `""` for the classes alone."""
+    wanted: dict[str, set[str]] = {}
+    for r in results:
+        table = tables.get(r.table)
+        if table and (table.domains or "per_class" in table.columns):
+            classes = [""] if "per_class" in table.columns else []
+            wanted.setdefault(r.config, set()).update((*classes, *table.domains))
+    return wanted
 
 
 def draw(runs: list[Planned], directory: Path) -> None:

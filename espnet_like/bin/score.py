@@ -7,7 +7,7 @@ from pathlib import Path
 
 from espnet_like.bin.plan import read_plan
 from espnet_like.errors import run
-from espnet_like.scoring.results import score_run
+from espnet_like.scoring.score import score_run
 
 
 def main(argv: list[str] | None = None) -> None:

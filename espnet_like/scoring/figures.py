@@ -32,7 +32,7 @@ def learning_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, float
         histories: row -> runs -> epochs -> `loss`, `accuracy` and perhaps `monitor_accuracy`.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
-    for colour, (row, runs) in zip(_colours(len(histories)), histories.items(), strict=True):
+    for colour, (row, runs) in zip(colours(len(histories)), histories.items(), strict=True):
         _curve(left, runs, "loss", colour, row)
         _curve(right, runs, "accuracy", colour, row, 100)
         if all("monitor_accuracy" in epoch for run in runs for epoch in run):
@@ -121,5 +121,6 @@ def _curve(
     axes.plot(range(1, shortest + 1), mean, style, color=colour, linewidth=1.6, label=label)
 
 
-def _colours(n: int) -> Any:
+def colours(n: int) -> Any:
+    """n of them, (n, 4)."""
     return plt.get_cmap("tab10" if n <= 10 else "tab20")(np.arange(n) % (10 if n <= 10 else 20))

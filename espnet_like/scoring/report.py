@@ -1,12 +1,15 @@
-"""RESULTS.md from results.csv and the table files: a function of them and nothing else."""
+"""RESULTS.md from results.csv, counts.csv and the table files: a function of them alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from espnet_like.scoring.counts import Counts, Part, total
+from espnet_like.scoring.domains import section
+from espnet_like.scoring.markdown import markdown
 from espnet_like.scoring.results import Result
 from espnet_like.scoring.tables import Row, Table
 
@@ -24,30 +27,40 @@ one run only. Seconds are training time, all folds and seeds together. Every num
 """
 
 
-def render(corpus: str, tables: dict[str, Table], results: Sequence[Result]) -> str:
+def render(
+    corpus: str, tables: Mapping[str, Table], results: Sequence[Result], counts: Counts
+) -> str:
     """The whole page. Rows without runs say so; nothing is filled in.
 
     Tables about the demo corpus are shown with its results, and with no others.
     """
     demo = any(r.corpus == "demo" for r in results)
     tables = {stem: t for stem, t in tables.items() if (t.corpus == "demo") == demo}
-    by_key = {(r.table, r.row): r for r in results}
     parts = [f"# Results: {corpus}\n", NOTES]
     for stem, table in tables.items():
-        own = {row.name: by_key.get((stem, row.name)) for row in table.rows}
+        own = of_table(stem, table, results)
         parts.append(f"## {table.title}\n")
         if table.description:
             parts.append(table.description.strip() + "\n")
-        parts.append(_table(table, own))
+        parts.append(_table(table, own, counts))
         parts.append(_footer(table, [r for r in own.values() if r]))
+        parts += [section(domain, own, counts) for domain in table.domains if any(own.values())]
     listed = {(stem, row.name) for stem, table in tables.items() for row in table.rows}
     others = [r for r in results if (r.table, r.row) not in listed]
     if others:
-        own = {f"{r.table}: {r.row}" if r.table else r.row: r for r in others}
-        rows = tuple(Row(name=name, augment="", model="") for name in own)
-        other = Table(title="", model="", rows=rows, corpus=corpus)
-        parts += ["## Other runs\n", _table(other, own), _footer(other, others)]
+        names = [f"{r.table}: {r.row}" if r.table else r.row for r in others]
+        rows = [Row(name, r.augment) for name, r in zip(names, others, strict=True)]
+        other = Table("", "", tuple(rows), corpus)
+        shown = dict(zip(names, others, strict=True))
+        parts += ["## Other runs\n", _table(other, shown, counts), _footer(other, others)]
     return "\n".join(parts)
+
+
+def of_table(stem: str, table: Table, results: Sequence[Result]) -> dict[str, Result | None]:
+    """Name of each row that is run -> its result by the table's metric, or None."""
+    by_key = {(r.table, r.row): r.of(table.metric) for r in results}
+    found = {row.name: by_key.get((stem, row.name)) for row in table.rows if row.augment}
+    return {name: r if r and r.runs else None for name, r in found.items()}
 
 
 def summary(path: Path, results: Sequence[Result], tables: dict[str, Table]) -> list[list[str]]:
@@ -55,14 +68,13 @@ def summary(path: Path, results: Sequence[Result], tables: dict[str, Table]) -> 
 
     Recipe, table, row, value, runs, selection.
     """
-    by_key = {(r.table, r.row): r for r in results if r.mean is not None}
     lines: dict[str, list[str]] = {}
     for stem, table in tables.items():
-        for row in table.rows:
-            r = by_key.get((stem, row.name))
+        for r in of_table(stem, table, results).values():
             if r and r.mean is not None and set(table.folds) <= set(r.folds):
                 runs = " x ".join((_count(r.folds, "fold"), _count(r.seed_means(), "seed")))
-                line = [path.name, table.title, r.row, _value(r), runs, SELECTIONS[r.selection]]
+                value = _value(r) + (" (macro)" if r.metric == "macro_accuracy" else "")
+                line = [path.name, table.title, r.row, value, runs, SELECTIONS[r.selection]]
                 lines.setdefault(r.config, line)
     return list(lines.values())
 
@@ -71,29 +83,25 @@ def _count(things: Sequence[Any], name: str) -> str:
     return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, first column to the left."""
-    rule = [":--", *["--:"] * (len(header) - 1)]
-    lines = ["| " + " | ".join(cells) + " |" for cells in (header, rule, *rows)]
-    return "\n".join(lines) + "\n"
-
-
-def _table(table: Table, results: dict[str, Result | None]) -> str:
+def _table(table: Table, results: Mapping[str, Result | None], counts: Counts) -> str:
     published = any(row.published is not None for row in table.rows)
     baseline = results.get(table.baseline) if table.baseline else None
-    header = ["row", "accuracy", "seeds", "per fold"]
+    header = ["row", table.metric.replace("_", " "), "seeds", "per fold"]
     header += ["published", "difference", "beyond noise"] if published else []
     header += [f"against {table.baseline}", "beyond noise"] if table.baseline else []
-    header += ["parameters", "seconds"]
+    more = _more(table, results, counts)
+    header += [*more, "seconds"]
     rows = []
-    for row in table.rows:
-        r = results[row.name]
+    for number, row in enumerate(table.rows):
+        r = results.get(row.name)
+        others = [column[number] for column in more.values()]
         lacking = [fold for fold in table.folds if r and fold not in r.folds]
         if r is None or r.mean is None or lacking:
             done = f"not run ({len(r.runs)} runs of an incomplete seed)" if r else "not run"
-            line = [row.name, done, "", ""]
+            line = [row.name, done if row.augment else "published only", "", ""]
             line += [_published(row), "", ""] if published else []
-            rows.append(line + [""] * (len(header) - len(line)))
+            line += ["", ""] if table.baseline else []
+            rows.append([*line, *others, ""])
             continue
         folds = " ".join(f"{100 * v:.1f}" for v in r.fold_means().values())
         line = [row.name, _value(r), str(len(r.seed_means())), folds]
@@ -102,9 +110,47 @@ def _table(table: Table, results: dict[str, Result | None]) -> str:
         if table.baseline:
             same = baseline is None or r is baseline
             line += ["", ""] if same else _against(r, baseline)  # type: ignore[arg-type]
-        line += [f"{r.parameters:,}", f"{sum(r.seconds_of.values()):,.0f}"]
-        rows.append(line)
+        rows.append([*line, *others, f"{sum(r.seconds_of.values()):,.0f}"])
     return markdown(header, rows)
+
+
+def _more(
+    table: Table, results: Mapping[str, Result | None], counts: Counts
+) -> dict[str, list[str]]:
+    """Further columns: header -> a cell for each row; the published ones beside ours."""
+    own = [results.get(row.name) for row in table.rows]
+    done = [
+        r if r and r.mean is not None and set(table.folds) <= set(r.folds) else None for r in own
+    ]
+    columns = {}
+    if "per_class" in table.columns:
+        ours = [
+            {label: right / n for label, (right, n) in total(counts, r)[Part()].items() if n}
+            if r and total(counts, r)
+            else {}
+            for r in done
+        ]
+        theirs = [{k: v / 100 for k, v in row.published_classes.items()} for row in table.rows]
+        labels = next((list(shares) for shares in (*ours, *theirs) if shares), [])
+        columns[", ".join(labels)] = [_shares(shares, labels) for shares in ours]
+        columns["published by class"] = [_shares(shares, labels) for shares in theirs]
+    columns["parameters"] = [f"{r.parameters:,}" if r else "" for r in done]
+    if any(row.published_parameters for row in table.rows):
+        columns["published parameters"] = [_number(row.published_parameters) for row in table.rows]
+    if "size" in table.columns:
+        columns["bytes"] = [f"{r.bytes:,}" if r else "" for r in done]
+        columns["published bytes"] = [_number(row.published_bytes) for row in table.rows]
+    return columns
+
+
+def _shares(shares: Mapping[str, float], labels: Sequence[str]) -> str:
+    """Percent by class, `-` for a class without clips; nothing where there are none."""
+    text = (f"{100 * shares[label]:.1f}" if label in shares else "-" for label in labels)
+    return ", ".join(text) if shares else ""
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
 
 
 def _footer(table: Table, results: Sequence[Result]) -> str:

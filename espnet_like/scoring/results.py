@@ -1,4 +1,4 @@
-"""From a run's scores to result.json, and from many of them to results.csv.
+"""From the result.json of many runs to results.csv.
 
 results.csv has one row per configuration. Its runs are kept value by value, so that seeds run on
 another day or machine add up as long as the configuration is the same.
@@ -10,19 +10,12 @@ import csv
 import io
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from espnet_like.data.ark import ArkReader
-from espnet_like.data.directory import DataDir
-from espnet_like.data.tables import read_labels
-from espnet_like.errors import MissingInput, UserError
-from espnet_like.features.dump import FeatureDump
-from espnet_like.files import read_json, update_text, write_json
-from espnet_like.scoring.metrics import single_label
+from espnet_like.errors import UserError
+from espnet_like.files import read_json, update_text
 from espnet_like.scoring.tables import Planned, Table, config_digest
 
 
@@ -41,6 +34,7 @@ class Result:
         seconds: training time of all runs together.
         device, revision: what ran them; several are joined by `; `.
         config: digest of the configuration.
+        macro_of: mean over classes of each (seed, fold), as a share.
     """
 
     table: str
@@ -58,6 +52,13 @@ class Result:
     device: str = ""
     revision: str = ""
     config: str = ""
+    macro_of: dict[tuple[int, int], float] = field(default_factory=dict)
+
+    def of(self, metric: str) -> Result:
+        """The same with the values of `accuracy` or `macro_accuracy`."""
+        if metric == self.metric:
+            return self
+        return replace(self, metric=metric, runs=self.macro_of)
 
     @property
     def folds(self) -> list[int]:
@@ -96,68 +97,6 @@ class Result:
         return {f: statistics.fmean(self.runs[s, f] for s in seeds) for f in self.folds if seeds}
 
 
-def score_run(planned: Planned) -> dict[str, Any]:
-    """Score the stored posteriors of a run against its test part; write result.json.
-
-    Raises:
-        MissingInput: not inferred yet. UserError: the labels are not those of the training part.
-    """
-    directory, config = planned.directory, planned.config
-    scp, done = directory / "scores" / "test.scp", directory / "train.json"
-    for path, stage in ((done, "train"), (scp, "infer")):
-        if not path.is_file():
-            raise MissingInput(f"stage score needs {path}: run --stage {stage}")
-    data = DataDir.load(config.data.test)
-    if data.labels != read_labels(Path(config.data.train) / "labels"):
-        raise UserError(
-            f"{config.data.test}/labels: not those of {config.data.train} in the same order, which "
-            "the model was trained on: make them alike and train again"
-        )
-    reader = ArkReader(scp)
-    bad = FeatureDump(config.data.dump).bad
-    utterances = [utt for utt in data.utterances if utt not in bad]
-    lacking = [utt for utt in utterances if utt not in reader]
-    if lacking:
-        raise UserError(f"{scp}: no scores of {lacking[0]} ({len(lacking)} in all): --stage infer")
-    scores = np.stack([reader[utt] for utt in utterances])
-    several = [utt for utt in utterances if len(data.tags[utt]) != 1]
-    if several:
-        raise UserError(
-            f"{data.path}/utt2labels: {several[0]} has {len(data.tags[several[0]])} labels; "
-            "accuracy is of clips with one"
-        )
-    position = {label: i for i, label in enumerate(data.labels)}
-    targets = np.zeros_like(scores)
-    for i, utt in enumerate(utterances):
-        targets[i, [position[tag] for tag in data.tags[utt]]] = 1
-    training = read_json(done)
-    result = {
-        "row": planned.row,
-        "corpus": config.data.corpus,
-        "fold": planned.fold,
-        "seed": planned.seed,
-        "model": config.model["name"],
-        "augment": config.augment["name"],
-        "selection": config.train.selection,
-        "metric": "accuracy",
-        "clips": len(utterances),
-        "labels": list(data.labels),
-        **single_label(scores, targets, data.labels),
-        **read_json(directory / "scores" / "test.json"),
-        "train_seconds": training["seconds"],
-        "clips_per_second": training["clips_per_second"],
-        "epochs": training["epochs"],
-        "environment": {
-            key: read_json(directory / "env.json")[key] for key in ("revision", "torch", "device")
-        },
-        "config": config_digest(config),
-    }
-    path = directory / "result.json"
-    if not path.is_file() or read_json(path) != result:
-        write_json(path, result)
-    return result
-
-
 def collect(table: str, runs: Sequence[Planned]) -> list[Result]:
     """The rows that `runs` make; runs without a result.json are left out."""
     rows: dict[str, Result] = {}
@@ -185,6 +124,7 @@ def collect(table: str, runs: Sequence[Planned]) -> list[Result]:
         )
         key = (run.seed, run.fold)
         result.runs[key] = round(found[found["metric"]], 6)
+        result.macro_of[key] = round(found["macro_accuracy"], 6)
         result.seconds_of[key] = found["train_seconds"]
         result.clips_of[run.fold] = found["clips"]
         result.device = _join(result.device, found["environment"]["device"])
@@ -198,9 +138,11 @@ def merge_results(old: Sequence[Result], new: Sequence[Result]) -> list[Result]:
     for result in new:
         before = merged.get((result.table, result.row))
         if before is not None and before.config == result.config:
-            if before.runs.items() >= result.runs.items():
+            known = (before.runs.items(), before.macro_of.items())
+            if known[0] >= result.runs.items() and known[1] >= result.macro_of.items():
                 continue  # nothing new
             result.runs = {**before.runs, **result.runs}
+            result.macro_of = {**before.macro_of, **result.macro_of}
             result.seconds_of = {**before.seconds_of, **result.seconds_of}
             result.clips_of = {**before.clips_of, **result.clips_of}
             result.device = _join(before.device, result.device)
@@ -211,7 +153,7 @@ def merge_results(old: Sequence[Result], new: Sequence[Result]) -> list[Result]:
 
 IDENTITY = ("table", "row", "corpus", "model", "augment", "selection", "metric")
 DERIVED = ("mean", "std", "seeds", "folds", "seconds", "published", "published_std", "source")
-BY_RUN = ("runs", "seconds_of", "clips_of")
+BY_RUN = ("runs", "macro_of", "seconds_of", "clips_of")
 COLUMNS = (*IDENTITY, *DERIVED, *BY_RUN, "parameters", "bytes", "device", "revision", "config")
 
 
@@ -257,6 +199,7 @@ def read_csv(path: Path) -> list[Result]:
                     Result(
                         **text,
                         runs={_key(k): float(v) for k, v in _decode(line["runs"])},
+                        macro_of={_key(k): float(v) for k, v in _decode(line.get("macro_of", ""))},
                         seconds_of={_key(k): float(v) for k, v in _decode(line["seconds_of"])},
                         clips_of=clips,
                         parameters=int(line["parameters"]),

@@ -39,7 +39,7 @@ def _rows(
     """Stem, row and digest of the row's configuration."""
     for stem, table in tables.items():
         if table.corpus in corpora:
-            for row in table.rows:
+            for row in (row for row in table.rows if row.augment):
                 corpus = {"data": {"corpus": table.corpus}}
                 config = experiment(merge(row_layers(conf, table, row), corpus))
                 yield stem, row.name, config_digest(config)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from espnet_like.config import Experiment, check, experiment, identity, parse_overrides, try_out
 from espnet_like.errors import MissingInput, UserError
@@ -27,16 +27,18 @@ class Row:
 
     Args:
         name: as it is printed.
-        augment: stem of conf/augment/<augment>.yaml.
+        augment: stem of conf/augment/<augment>.yaml; empty: only the published value, not run.
         model: stem of conf/model/<model>.yaml; the table's when not given.
         overrides: dotted keys and values laid over the files.
         seeds: the table's when not given.
         published: the paper's value in percent, `published_std` and over how many runs.
         source: where the published value stands.
+        published_classes: percent of each class, published_parameters and published_bytes: what
+            else the paper says of it.
     """
 
     name: str
-    augment: str
+    augment: str = ""
     model: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] | None = None
@@ -44,6 +46,24 @@ class Row:
     published_std: float | None = None
     published_runs: int | None = None
     source: str | None = None
+    published_classes: dict[str, float] = field(default_factory=dict)
+    published_parameters: int | None = None
+    published_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A figure of a table: the accuracy over the value of one override.
+
+    Args:
+        x: the override, e.g. augment.time_ratio; rows without it are flat lines.
+        label: what it is, in percent: values are shares.
+        lines: stem of augment -> name of its line, in the order of the legend.
+    """
+
+    x: str
+    label: str
+    lines: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -61,6 +81,10 @@ class Table:
         baseline: name of the row that others are compared with.
         folds: those that a whole result has; any that were run where it is empty.
         overrides: dotted keys and values for every row.
+        metric: what the published values are: of clips, or mean over classes.
+        columns: more of them: accuracy of each class, size of the weights file.
+        domains: what the accuracies are broken down by (city, device).
+        figure: the rows as a picture.
     """
 
     title: str
@@ -73,6 +97,10 @@ class Table:
     baseline: str | None = None
     folds: tuple[int, ...] = ()
     overrides: dict[str, Any] = field(default_factory=dict)
+    metric: Literal["accuracy", "macro_accuracy"] = "accuracy"
+    columns: tuple[Literal["per_class", "size"], ...] = ()
+    domains: tuple[str, ...] = ()
+    figure: Sweep | None = None
 
     def __post_init__(self) -> None:
         if not self.rows or not all(self.seeds_of(row) for row in self.rows):
@@ -171,7 +199,8 @@ def plan(
     place: Place, table: Table, overrides: Sequence[str] = (), seeds: Sequence[int] | None = None
 ) -> Iterator[Planned]:
     """Every run of a table: seeds outermost, so that whole repeats come one after another."""
-    wanted = [(row, table.seeds_of(row) if seeds is None else tuple(seeds)) for row in table.rows]
+    rows = [row for row in table.rows if row.augment]
+    wanted = [(row, table.seeds_of(row) if seeds is None else tuple(seeds)) for row in rows]
     configs = {row.name: row_config(place, table, row, overrides) for row, _ in wanted}
     names = {row.name: _told(place, table, row, overrides, configs[row.name]) for row, _ in wanted}
     for seed in sorted({seed for _, own in wanted for seed in own}):

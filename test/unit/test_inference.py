@@ -19,7 +19,7 @@ from espnet_like.data.ark import ArkReader
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.inference import Classifier
-from espnet_like.scoring.results import score_run
+from espnet_like.scoring.score import score_run
 from espnet_like.scoring.tables import Planned
 from espnet_like.training.runs import Run
 

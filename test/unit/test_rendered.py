@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from espnet_like.scoring.counts import read_counts
 from espnet_like.scoring.report import render
 from espnet_like.scoring.results import read_csv
 from espnet_like.scoring.tables import read_tables
@@ -23,7 +24,8 @@ RECIPES = sorted(path.parent for path in ROOT.glob("egs/*/results.csv"))
 def test_results_pages_are_rendered(recipe):
     text = (recipe / "RESULTS.md").read_text()
     (title,) = re.findall(r"\A# Results: (.*)\n", text)
-    assert render(title, read_tables(recipe / "conf"), read_csv(recipe / "results.csv")) == text
+    results, counts = read_csv(recipe / "results.csv"), read_counts(recipe / "counts.csv")
+    assert render(title, read_tables(recipe / "conf"), results, counts) == text
 
 
 def test_the_readme_table_is_rendered():

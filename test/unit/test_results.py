@@ -235,7 +235,7 @@ def test_tables_share_the_runs_of_a_configuration(place):
 
 def test_the_page_compares_and_says_what_was_not_run(place):
     table = read_table(place.conf / "tables" / "t.yaml")
-    page = render("Corpus", {"t": table}, [result()])
+    page = render("Corpus", {"t": table}, [result()], {})
     (plain,) = [line for line in page.splitlines() if line.startswith("| plain")]
     assert "67.50 ± 10.61" in plain and "55.0 80.0" in plain
     assert "50.0 ± 1.0 | +17.50" in plain
@@ -247,7 +247,7 @@ def test_the_page_compares_and_says_what_was_not_run(place):
 def test_some_of_the_folds_are_no_result(place):
     path = place.conf / "tables" / "t.yaml"
     path.write_text(path.read_text().replace("baseline:", "folds: [1, 2, 3]\nbaseline:"))
-    page = render("Corpus", {"t": read_table(path)}, [result()])
+    page = render("Corpus", {"t": read_table(path)}, [result()], {})
     assert "| plain | not run (4 runs of an incomplete seed) |" in page
 
 
@@ -281,9 +281,10 @@ def test_rows_of_no_table_are_shown_too(place):
                 "x",
             )
         ],
+        {},
     )
     assert "## Other runs" in page and "| my run | 40.00 |" in page
-    page = render("Corpus", {"t": table}, [result("plain, epochs=1")])
+    page = render("Corpus", {"t": table}, [result("plain, epochs=1")], {})
     assert "| plain | not run |" in page and "| t: plain, epochs=1 | 67.50" in page
 
 

@@ -16,7 +16,7 @@ from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features.dump import Settings
 from espnet_like.features.make_dump import dump_part, merge_parts
-from espnet_like.scoring.results import score_run
+from espnet_like.scoring.score import score_run
 from espnet_like.scoring.tables import Planned
 from espnet_like.training.runs import Run
 
