@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from espnet_like.config import Audio, check, load_layers
+from espnet_like.config import Experiment, check, load_layers
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError, run
 from espnet_like.features.dump import Settings
 from espnet_like.features.make_dump import dump_part, merge_parts
-
-
-@dataclass(frozen=True)
-class Schema:
-    """What conf/features.yaml holds."""
-
-    features: dict[str, Any]
-    audio: Audio = field(default_factory=Audio)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,10 +40,10 @@ def main(argv: list[str] | None = None) -> None:
     layers = load_layers(args.config, overrides)
     if "features" not in layers:
         raise UserError(f"{args.config[-1]}: no features: write features: {{name: cpjku}}")
-    schema: Schema = check(layers, Schema)
+    config: Experiment = check(layers, Experiment)  # which has more than a dump depends on
     kind = "compressed" if args.compress else args.dtype
     settings = Settings.resolve(
-        schema.features, schema.audio.channels, schema.audio.expect_rate, kind
+        config.features, config.audio.channels, config.audio.expect_rate, kind
     )
     data = DataDir.load(args.data)
     if args.merge:
