@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from espnet_like.compress.packed import pack
 from espnet_like.config import Audio, check
 from espnet_like.data import audio
 from espnet_like.errors import MissingInput, UserError
@@ -57,12 +58,21 @@ class Classifier(nn.Module):
             classifier = cls(read_json(settings))
         except KeyError as error:
             raise UserError(f"{settings}: no {error} in it: run --stage pack") from None
-        load_weights(Path(directory) / "model.safetensors", classifier)
+        load_weights(classifier.weights(directory), classifier)
         return classifier
 
+    def weights(self, directory: str | Path) -> Path:
+        """The file of the weights in a pack: the stored form where the run has one."""
+        name = "model.packed" if self.settings.get("store") else "model.safetensors"
+        return Path(directory) / name
+
     def save_weights(self, directory: str | Path) -> None:
-        """Write model.safetensors: the network and the normalisation."""
-        save_weights(Path(directory) / "model.safetensors", self.state_dict())
+        """Write model.safetensors or model.packed: the network and the normalisation."""
+        path = self.weights(directory)
+        if self.settings.get("store"):
+            path.write_bytes(pack(self.state_dict(), {}))
+        else:
+            save_weights(path, self.state_dict())
 
     @torch.no_grad()
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> Tensor:

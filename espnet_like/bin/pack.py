@@ -30,12 +30,15 @@ def main(argv: list[str] | None = None) -> None:
 def pack(planned: Planned) -> Path:
     """Write <run>/pack/{model.safetensors,settings.json}; `settings.json` comes last.
 
+    A run with a stored form gives model.packed instead: the same values, with the normalisation.
+
     Raises:
         MissingInput: the run has no weights yet.
     """
     run_, config = Run(planned.directory, planned.config), planned.config
     if not run_.weights.is_file():
-        raise MissingInput(f"stage pack needs {run_.weights}: run --stage train")
+        maker = run_.training_stage if config.store is None else "compress"
+        raise MissingInput(f"stage pack needs {run_.weights}: run --stage {maker}")
     target, result = planned.directory / "pack", planned.directory / "result.json"
     settings = {
         "features": config.features,
@@ -43,6 +46,7 @@ def pack(planned: Planned) -> Path:
         "model": config.model,
         "loss": config.loss,
         "precision": config.train.precision,
+        "store": config.resolved()["store"],
         "labels": list(DataDir.load(config.data.test).labels),
         "trained": {"row": planned.row, "fold": planned.fold, "seed": planned.seed},
         "result": read_json(result).get("accuracy") if result.is_file() else None,

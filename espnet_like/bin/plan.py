@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from espnet_like.config import experiment
+from espnet_like.config import Experiment, experiment
 from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.files import write_text
 from espnet_like.scoring.results import Result, read_csv
@@ -23,10 +23,12 @@ from espnet_like.scoring.tables import (
 )
 from espnet_like.training.runs import Run
 
+STAGES = ("waves", "train", "prune", "compress", "infer", "all")
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="plan", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--stage", choices=("waves", "train", "infer", "all"), default="all")
+    parser.add_argument("--stage", choices=STAGES, default="all")
     parser.add_argument("--out", type=Path, required=True, help="list to write, one run a line")
     parser.add_argument("--conf", type=Path, default=Path("conf"))
     parser.add_argument("--data", type=Path, required=True, help="data/<corpus>")
@@ -42,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", help="without --table: stem of conf/model/<model>.yaml")
     parser.add_argument("--augment", default="none", help="stem of conf/augment/<augment>.yaml")
     parser.add_argument("--train", default="train", help="stem of conf/<train>.yaml")
+    parser.add_argument("--finetune", help="with --model: then one more by conf/<finetune>.yaml")
     args, overrides = parser.parse_known_args(argv)
     place = Place(
         args.conf,
@@ -61,23 +64,27 @@ def main(argv: list[str] | None = None) -> None:
                 "subset that it names, or another table"
             )
     elif args.model:
-        table = single(args.corpus, args.model, args.augment, args.train)
+        table = single(args.corpus, args.model, args.augment, args.train, args.finetune)
     else:
         raise UserError("give --table or --model")
     runs = list(plan(place, table, overrides, args.seeds))
     if args.missing:
         runs = missing(runs, read_csv(args.missing))
+    runs = [planned for planned in runs if _concerned(planned.config, args.stage)]
     chosen = [run_ for run_ in runs if args.stage == "all" or _pending(run_, args.stage)]
     write_plan(args.out, chosen)
-    if args.stage in ("train", "infer"):
+    if args.stage not in ("waves", "all"):
         print(f"{args.stage}: {len(chosen)} of {len(runs)} runs to do", file=sys.stderr)
     print(len(chosen))
 
 
-def single(corpus: str, model: str, augment: str, train: str) -> Table:
-    """A table of one row."""
+def single(corpus: str, model: str, augment: str, train: str, finetune: str | None = None) -> Table:
+    """A table of one row, or of two: the second starts from the first's weights."""
     name = f"{model}, {augment}" + (f", {train}" if train != "train" else "")
-    return Table(name, model, (Row(name, augment),), corpus, train=train)
+    rows = [Row(name, augment)]
+    if finetune:
+        rows.append(Row(f"{name}, {finetune}", augment, train=finetune, init=name))
+    return Table(name, model, tuple(rows), corpus, train=train)
 
 
 def missing(runs: list[Planned], results: Iterable[Result]) -> list[Planned]:
@@ -125,18 +132,27 @@ def read_plan(path: Path, job: int | None = None) -> list[Planned]:
     return runs
 
 
+def _concerned(config: Experiment, stage: str) -> bool:
+    """Whether a stage is about such runs: train before prune, which starts from its weights."""
+    if stage in ("train", "prune"):
+        return (config.train.init is None) == (stage == "train")
+    return stage != "compress" or config.store is not None
+
+
 def _pending(planned: Planned, stage: str) -> bool:
     run_ = Run(planned.directory, planned.config)
     if stage == "waves":
         return run_.needs_wave()
     run_.need_inputs(stage)
-    if stage == "train":
+    if stage in ("train", "prune"):
         return not run_.trained()
     if not run_.trained():
         fresh = (planned.directory / "train.json").is_file()
         why = "was trained with other settings or inputs" if fresh else "is not trained"
-        raise MissingInput(f"stage infer: {planned.directory} {why}: run --stage train")
-    return not run_.inferred()
+        raise MissingInput(
+            f"stage {stage}: {planned.directory} {why}: run --stage {run_.training_stage}"
+        )
+    return not (run_.stored() if stage == "compress" else run_.inferred())
 
 
 def _numbers(text: str) -> list[int]:

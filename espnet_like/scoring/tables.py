@@ -29,6 +29,9 @@ class Row:
         name: as it is printed.
         augment: stem of conf/augment/<augment>.yaml; empty: only the published value, not run.
         model: stem of conf/model/<model>.yaml; the table's when not given.
+        train: stem of conf/<train>.yaml; the table's when not given.
+        init: name of a row above that this one starts from, fold by fold and seed by seed. It has
+            that row's configuration, over which its own `train` and `overrides` are laid.
         overrides: dotted keys and values laid over the files.
         seeds: the table's when not given.
         published: the paper's value in percent, `published_std` and over how many runs.
@@ -40,6 +43,8 @@ class Row:
     name: str
     augment: str = ""
     model: str | None = None
+    train: str | None = None
+    init: str | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] | None = None
     published: float | None = None
@@ -106,6 +111,10 @@ class Table:
         if not self.rows or not all(self.seeds_of(row) for row in self.rows):
             raise ValueError("a table has one row or more, and a row one seed or more")
 
+    def start_of(self, row: Row) -> Row | None:
+        """The row that `row` starts from, if it does."""
+        return next((other for other in self.rows if other.name == row.init), None)
+
     def seeds_of(self, row: Row) -> tuple[int, ...]:
         """The seeds of a row."""
         return self.seeds if row.seeds is None else row.seeds
@@ -159,6 +168,9 @@ def read_table(path: Path) -> Table:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"{path}: two rows are called {name!r}: rename one")
+    for number, row in enumerate(table.rows):
+        if row.init is not None and row.init not in names[:number]:
+            raise UserError(f"{path}: row {row.name!r}: init {row.init!r} is none of those above")
     if table.baseline is not None and table.baseline not in names:
         raise UserError(f"{path}: baseline {table.baseline!r} is none of the rows")
     return table
@@ -171,11 +183,18 @@ def read_tables(conf: Path) -> dict[str, Table]:
 
 def row_layers(conf: Path, table: Table, row: Row) -> dict[str, Any]:
     """The merged configuration of a row, before anything that a fold or seed adds."""
+    start = table.start_of(row)
+    if start:
+        before = row_layers(conf, table, start)
+        made = digest(identity(experiment(before)))
+        own = read_yaml(conf / f"{row.train or table.train}.yaml")
+        return reduce(merge, [before, own, nested({"train.init.config": made, **row.overrides})])
     layers = [
         read_part(conf / "features.yaml", "features"),
         read_part(find_conf(conf, "model", row.model or table.model), "model"),
         read_part(find_conf(conf, "augment", row.augment), "augment"),
-        read_yaml(conf / f"{table.train}.yaml"),  # may say how many classes a subset has
+        # may say how many classes a subset has
+        read_yaml(conf / f"{row.train or table.train}.yaml"),
         nested(table.overrides),
         nested(row.overrides),
     ]
@@ -209,8 +228,11 @@ def plan(
                 continue
             for fold in place.folds:
                 config = with_data(configs[row.name], place, fold, seed)
-                name = run_name(place, table, row, overrides)
-                directory = place.exp / name / f"fold{fold}" / f"seed{seed}"
+                part = Path(f"fold{fold}") / f"seed{seed}"
+                directory = place.exp / run_name(place, table, row, overrides) / part
+                if start := table.start_of(row):
+                    first = place.exp / run_name(place, table, start, overrides) / part
+                    config = started(config, first)
                 model = row.model or table.model
                 told = names[row.name]
                 yield Planned(told, model, row.augment, fold, seed, directory, config)
@@ -232,12 +254,21 @@ def with_data(config: Experiment, place: Place, fold: int, seed: int) -> Experim
     return experiment(merge(config.resolved(), {"data": data, "seed": seed}))
 
 
+def started(config: Experiment, run: Path) -> Experiment:
+    """The configuration with the weights of a run to start from."""
+    weights = {"train": {"init": {"weights": str(run)}}}
+    return experiment(merge(config.resolved(), weights))
+
+
 def run_name(place: Place, table: Table, row: Row, overrides: Sequence[str] = ()) -> str:
     """<model>_<augment>_<tag>; the tag names the corpus, the training file and what is overlaid."""
-    parts = [row.model or table.model, row.augment, place.corpus, table.train]
-    parts += ["valid"] if place.valid else []
-    overlaid = {**table.overrides, **row.overrides, **_flat(parse_overrides(overrides))}
-    parts += _short(overlaid)
+    own = {**row.overrides, **_flat(parse_overrides(overrides))}
+    if start := table.start_of(row):
+        parts = [run_name(place, table, start), row.train or table.train, *_short(own)]
+    else:
+        parts = [row.model or table.model, row.augment, place.corpus, row.train or table.train]
+        parts += ["valid"] if place.valid else []
+        parts += _short({**table.overrides, **own})
     return re.sub(r"[^\w.=+-]+", "-", "_".join(parts)).strip("-")
 
 

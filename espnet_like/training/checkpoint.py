@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from espnet_like.compress.packed import is_packed, load_packed
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.files import atomic_path
 
@@ -70,8 +71,8 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], **metadata: str) -> 
         temporary.write_bytes(safetensors.torch.save(tensors, metadata or None))
 
 
-def load_weights(path: Path, model: nn.Module) -> dict[str, str]:
-    """Put a safetensors file into `model`; return its metadata.
+def load_weights(path: Path, model: nn.Module) -> Mapping[str, Any]:
+    """Put a safetensors or packed file into `model`; return its metadata.
 
     Raises:
         MissingInput: no such file.
@@ -79,12 +80,7 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, str]:
     """
     if not path.is_file():
         raise MissingInput(f"{path}: no such file: run --stage train")
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a whole weights file ({error}): train again") from None
+    weights, metadata = load_packed(path) if is_packed(path) else _load_plain(path)
     own = model.state_dict()
     wrong = [n for n in weights if n in own and weights[n].shape != own[n].shape]
     missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
@@ -99,3 +95,12 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, str]:
         raise UserError(f"{path}: a checkpoint of another model: {', '.join(what)}")
     model.load_state_dict(weights)
     return metadata
+
+
+def _load_plain(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a whole weights file ({error}): train again") from None

@@ -16,17 +16,21 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[Non
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-@torch.no_grad()
 def posteriors(
     model: nn.Module, clips: ClipSet, multi_label: bool, precision: str, batch_size: int = 32
 ) -> Tensor:
     """Scores of every clip in the set's order, unaugmented. (N, K) fp32 on the CPU."""
+    return scores(logits(model, clips, precision, batch_size), multi_label).cpu()
+
+
+@torch.no_grad()
+def logits(model: nn.Module, clips: ClipSet, precision: str, batch_size: int = 32) -> Tensor:
+    """Logits of every clip in the set's order, unaugmented. (N, K) on the clips' device."""
     was_training = model.training
     model.eval()
     rows = []
     for batch in clips.batches(clips.in_order(batch_size)):
         with autocast(clips.device, precision):
-            logits = model(batch.features, lengths=batch.lengths)
-        rows.append(scores(logits, multi_label))
+            rows.append(model(batch.features, lengths=batch.lengths))
     model.train(was_training)
-    return torch.cat(rows).cpu()
+    return torch.cat(rows)

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ import torch
 from torch import nn
 
 from espnet_like.augment import AUGMENTATIONS, Augmentation
-from espnet_like.config import Experiment, identity
+from espnet_like.compress.packed import load_packed
+from espnet_like.compress.pruning import prune
+from espnet_like.compress.size import size_report
+from espnet_like.config import Experiment, Init, identity
 from espnet_like.data.ark import ArkWriter, is_whole
 from espnet_like.data.directory import DataDir
 from espnet_like.environment import environment
@@ -59,9 +63,21 @@ class Run:
         self.config = config
 
     @property
+    def trained_weights(self) -> Path:
+        """The weights that the selection rule chose, as training left them."""
+        return trained_weights(self.directory)
+
+    @property
     def weights(self) -> Path:
-        """The weights that the selection rule chose."""
-        return self.directory / "checkpoints" / "final.safetensors"
+        """The weights that are scored: in the stored form, if the configuration has one."""
+        if self.config.store is None:
+            return self.trained_weights
+        return self.trained_weights.with_name("final.packed")
+
+    @property
+    def training_stage(self) -> str:
+        """The stage that trains the run."""
+        return "train" if self.config.train.init is None else "prune"
 
     def need_inputs(self, stage: str = "train") -> None:
         """Say which earlier stage is missing (exit code 3)."""
@@ -70,6 +86,8 @@ class Run:
         if stage == "train" and self.needs_wave():
             needs.append((f"{self._waves()}/feats.scp", "feats"))
         needs += [(f"{d}/utt2labels", "data") for d in (data.train, data.valid, data.test) if d]
+        if self.config.train.init:
+            needs.append((str(_start(self.config.train.init)), "train"))
         for path, maker in needs:
             if not Path(path).is_file():
                 raise MissingInput(f"stage {stage} needs {path}: run --stage {maker}")
@@ -80,10 +98,15 @@ class Run:
         return augmentation.needs_wave
 
     def fingerprint(self) -> str:
-        """Changes when the settings, the features, the statistics or the clips do."""
-        data = self.config.data
+        """Changes when the settings, the features, the statistics or the clips do.
+
+        How the weights are stored afterwards does not matter; those it starts from do.
+        """
+        data, init = self.config.data, self.config.train.init
         sets = [Path(d) / "utt2labels" for d in (data.train, data.valid) if d]
-        return digest(identity(self.config), self.config.seed, *self._contents(sets))
+        start = [_hash(_start(init))] if init else []
+        settings = identity(replace(self.config, store=None))
+        return digest(settings, self.config.seed, *self._contents(sets), *start)
 
     def _contents(self, sets: list[Path]) -> list[Any]:
         """What the run reads, apart from where it lies and in how many parts."""
@@ -149,10 +172,22 @@ class Run:
                 "best_epoch": state.best_epoch + 1 if state.best_epoch >= 0 else None,
                 "seconds": round(state.seconds, 1),
                 "clips_per_second": round(state.history[-1]["clips_per_second"], 1),
-                "weights": hashlib.sha256(self.weights.read_bytes()).hexdigest()[:16],
+                "weights": _hash(self.trained_weights),
                 "history": state.history,
             },
         )
+
+    def stored(self) -> bool:
+        """Whether the stored form is there and is that of the present weights."""
+        if self.config.store is None or not self.weights.is_file():
+            return self.config.store is None
+        made = load_packed(self.weights)[1]
+        return self.origin().items() <= made.items()
+
+    def origin(self) -> dict[str, Any]:
+        """What the stored form was made from, and how."""
+        weights = read_json(self.directory / "train.json")["weights"]
+        return {"weights": weights, "store": self.config.resolved()["store"]}
 
     def inferred(self) -> bool:
         """Whether the scores are those of the present weights and test part."""
@@ -171,21 +206,20 @@ class Run:
         if not self.trained():
             raise MissingInput(
                 f"stage infer needs {self.directory}/train.json of these settings: "
-                "run --stage train"
+                f"run --stage {self.training_stage}"
             )
+        if not self.stored():
+            raise MissingInput(f"stage infer needs {self.weights}: run --stage compress")
         if self.inferred():
             log.info("%s: scores are fresh", self.directory)
             return
         config, scores = self.config, self.directory / "scores"
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
-        model = build(MODELS, config.model, "model")
-        load_weights(self.weights, model)
-        if config.train.channels_last:
-            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = self.model(self.weights, device)
         clips = self.clips(config.data.test, device)
         multi_label = LOSSES[config.loss["name"]].multi_label
-        found = posteriors(model.to(device), clips, multi_label, config.train.precision).numpy()
+        found = posteriors(model, clips, multi_label, config.train.precision).numpy()
         with ArkWriter(scores / "test.ark", scores / "test.scp") as writer:
             for utt, row in zip(clips.utterances, found, strict=True):
                 writer.write(utt, row)
@@ -196,12 +230,23 @@ class Run:
                 "scored": config.data.test,
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "bytes": self.weights.stat().st_size,
+                "size": size_report(model, self.weights),
             },
         )
         log.info("%s: scored %d clips of %s", self.directory, len(clips), config.data.test)
 
+    def model(self, weights: Path, device: torch.device) -> nn.Module:
+        """The network with these weights, as it is scored."""
+        model: nn.Module = build(MODELS, self.config.model, "model")
+        load_weights(weights, model)
+        if self.config.train.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model.to(device)
+
     def _scored_inputs(self) -> str:
         weights = read_json(self.directory / "train.json")["weights"]
+        if self.config.store:
+            weights = _hash(self.weights)
         return digest(weights, *self._contents([Path(self.config.data.test) / "utt2labels"]))
 
     def clips(self, directory: str, device: torch.device) -> ClipSet:
@@ -261,6 +306,8 @@ class Run:
         torch.manual_seed(seeds.derive(config.seed, seeds.WEIGHTS))
         model: nn.Module = build(MODELS, config.model, "model")
         augmentation: Augmentation = build(AUGMENTATIONS, config.augment, "augment")
+        if config.train.init:
+            load_weights(_start(config.train.init), model)
         self._check_stats()
         clips = (self.waves if augmentation.needs_wave else self.clips)(config.data.train, device)
         channels, bins, frames = clips.shape
@@ -272,6 +319,8 @@ class Run:
         model = model.to(device)
         if config.train.channels_last:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.train.prune:
+            prune(model, config.train.prune.amount)
         return Trainer(
             config.train,
             config.seed,
@@ -309,6 +358,21 @@ class Run:
         self.directory.mkdir(parents=True, exist_ok=True)
         write_text(marker, text)
         write_json(self.directory / "env.json", environment())
+
+
+def trained_weights(directory: Path) -> Path:
+    """Where training leaves the weights of a run."""
+    return directory / "checkpoints" / "final.safetensors"
+
+
+def _start(init: Init) -> Path:
+    """The file of the weights to start from."""
+    path = Path(init.weights)
+    return trained_weights(path) if path.is_dir() else path
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _monitored(config: Experiment) -> str | None:

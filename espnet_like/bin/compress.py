@@ -1,0 +1,91 @@
+"""Stage compress: a run's weights as one small file, read back and scored beside the original.
+
+The values in the file are fp16; the network computes with them in the precision of its training
+configuration. What later stages score and report is this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from espnet_like.bin.plan import read_plan
+from espnet_like.bin.train import add_device, device
+from espnet_like.compress.packed import load_packed, pack, rounded
+from espnet_like.compress.size import size_report, size_table
+from espnet_like.config import Store
+from espnet_like.errors import UserError, run
+from espnet_like.files import atomic_path, write_json
+from espnet_like.scoring.metrics import accuracy
+from espnet_like.training.evaluation import logits
+from espnet_like.training.runs import Run
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="compress", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument("--plan", type=Path, required=True, help="list of runs")
+    parser.add_argument("--job", type=int, help="line of the list, from 1; all when not given")
+    add_device(parser)
+    args = parser.parse_args(argv)
+    for planned in read_plan(args.plan, args.job):
+        run_ = Run(planned.directory, planned.config)
+        store(run_)
+        report = compare(run_, device(args.device))
+        write_json(run_.directory / "compress.json", report)
+        print(f"{run_.weights}: {report['significand']} bits of precision")
+        print(size_table(report["size"]))
+        print(
+            f"accuracy {report['accuracy']:.2%} of the file, {report['accuracy_before']:.2%} "
+            f"before; logits differ by at most {report['largest_difference']:.2e}"
+        )
+
+
+def store(run_: Run) -> None:
+    """Write the stored form of a trained run, at the finest precision that its limit allows.
+
+    Raises:
+        UserError: too large at any precision.
+    """
+    settings = run_.config.store or Store()
+    trained = run_.model(run_.trained_weights, torch.device("cpu")).state_dict()
+    for significand in range(settings.significand, 1, -1):
+        metadata = {**run_.origin(), "significand": significand}
+        data = pack(rounded(trained, significand), metadata)
+        if settings.limit is None or len(data) <= settings.limit:
+            break
+    else:
+        raise UserError(
+            f"{run_.weights}: {len(data):,} bytes at 2 bits of precision, store.limit is "
+            f"{settings.limit:,}: prune more, or raise the limit"
+        )
+    with atomic_path(run_.weights) as temporary:
+        temporary.write_bytes(data)
+
+
+def compare(run_: Run, where: torch.device) -> dict[str, Any]:
+    """Size of the stored form; its accuracy on the test part, read back, and that of the original.
+
+    Logits are compared over the whole test part.
+    """
+    config = run_.config
+    before, after = (run_.model(w, where) for w in (run_.trained_weights, run_.weights))
+    clips = run_.clips(config.data.test, where)
+    old, new = (logits(m, clips, config.train.precision).float().cpu() for m in (before, after))
+    return {
+        **load_packed(run_.weights)[1],
+        "scored": config.data.test,
+        "computed_in": config.train.precision,
+        "accuracy": accuracy(new, clips.targets),
+        "accuracy_before": accuracy(old, clips.targets),
+        "largest_difference": float((new - old).abs().max()),
+        "size": size_report(after, run_.weights),
+    }
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Small models: pruning, the size of what is left, and a stored form that is as small."""
