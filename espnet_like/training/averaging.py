@@ -14,21 +14,26 @@ from espnet_like.training.batches import Batch
 
 
 class WeightAverage:
-    """Equal-weight mean of the model after chosen epochs (SWA; cpjku: every 3 from 250)."""
+    """Equal-weight mean of the model at chosen times (SWA; cpjku: every 3 epochs from 250)."""
 
     def __init__(self, model: nn.Module, settings: Average) -> None:
         self.settings = settings
         self.averaged = AveragedModel(model)
 
-    def after_epoch(self, epoch: int, model: nn.Module) -> None:
-        """Take the weights in if `epoch` (0-based) is one of the chosen."""
-        since = epoch - self.settings.start
-        if since >= 0 and since % self.settings.every == 0:
+    def after(self, unit: str, number: int, model: nn.Module) -> None:
+        """Take the weights in if epoch `number` (from 0) or step `number` (from 1) is chosen."""
+        start, every = self.settings.start, self.settings.every
+        if unit != self.settings.unit:
+            return
+        chosen = number >= start and (number - start) % every == 0
+        if unit == "iteration":
+            chosen = number > start and number % every == 0
+        if chosen:
             self.averaged.update_parameters(model)
 
     @property
     def count(self) -> int:
-        """How many epochs went into the mean."""
+        """How many snapshots went into the mean."""
         return int(self.averaged.n_averaged)
 
     def state_dict(self) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,10 +16,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from espnet_like.augment.base import START, Augmentation, Progress
 from espnet_like.augment.gather import take_frames
+from espnet_like.config import Train
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError
 from espnet_like.features.dump import FeatureDump
+from espnet_like.features.excerpts import ExcerptDump
 from espnet_like.features.normalize import Normalize
+from espnet_like.training import seeds
 
 SHARE_OF_MEMORY = 0.5  # of what is free; the rest is the model's
 
@@ -56,7 +59,7 @@ class ClipSet:
     def __init__(
         self,
         data: DataDir,
-        dump: FeatureDump,
+        dump: FeatureDump | ExcerptDump,
         normalize: Normalize,
         device: torch.device,
         in_memory: bool | Literal["auto"] = "auto",
@@ -78,7 +81,7 @@ class ClipSet:
         self.frames = torch.tensor([dump.num_frames(utt) for utt in self.utterances])
         self.uniform = bool((self.frames == self.frames[0]).all())
         self.shape = (dump.channels, dump.bins, int(self.frames.min()))  # of the shortest clip
-        self._reader = _Reader(self.utterances, dump, self.frames)
+        self._reader = Reader(self.utterances, dump, self.frames)
         self._workers = workers
         values = dump.channels * dump.bins * int(self.frames.max()) * len(self)
         needed = values * self._reader.dtype.itemsize
@@ -86,13 +89,26 @@ class ClipSet:
             in_memory = needed <= SHARE_OF_MEMORY * free_memory(device)
         self.tensor = self._load_all() if in_memory else None
         self._device_targets = self.targets.to(device) if in_memory else None
-        self._schedule: list[list[int]] = []
-        self._loader: DataLoader[tuple[Tensor, Tensor]] | None = None
+        self._schedule: list[list[Any]] = []
+        self._loader: DataLoader[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.utterances)
 
-    def batches(self, positions: Sequence[Sequence[int]]) -> Iterator[Batch]:
+    def epoch(self, seed: int, number: int, settings: Train) -> list[list[Any]]:
+        """The batches of an epoch: what `batches` takes. One permutation of the clips, cut."""
+        generator = seeds.generator(seed, seeds.ORDER, number)
+        order = torch.randperm(len(self), generator=generator).tolist()
+        size = settings.batch_size
+        batches = [order[i : i + size] for i in range(0, len(order), size)]
+        batches = [b for b in batches if len(b) == size or not settings.drop_last]
+        if not batches:
+            raise UserError(
+                f"train.batch_size: {size} clips a batch, but the training part has {len(order)}"
+            )
+        return batches
+
+    def batches(self, positions: Sequence[Sequence[Any]]) -> Iterator[Batch]:
         """The batches whose clips `positions` lists."""
         if self.tensor is not None:
             yield from (self._from_memory(list(chosen)) for chosen in positions)
@@ -102,21 +118,30 @@ class ClipSet:
             except UserError as error:  # a worker's error comes with its traceback as text
                 raise UserError(str(error).rpartition("UserError: ")[2], error.code) from None
 
-    def _from_archives(self, positions: Sequence[Sequence[int]]) -> Iterator[Batch]:
+    def _from_archives(self, positions: Sequence[Sequence[Any]]) -> Iterator[Batch]:
+        for chosen, (raw, frames) in self._loaded(positions):
+            features = self._normalized(raw.to(self.device, non_blocking=True), frames)
+            targets = self.targets[chosen].to(self.device, non_blocking=True)
+            yield Batch(features, targets, self._lengths(frames))
+
+    def _loaded(self, positions: Sequence[Sequence[Any]]) -> Iterator[tuple[list[Any], Any]]:
+        """Each batch's positions, and what the reader makes of them."""
         self._schedule[:] = [list(chosen) for chosen in positions]
         if self._loader is None:  # made once: its workers live on from epoch to epoch
             self._loader = DataLoader(
-                self._reader,
+                self._dataset,
                 batch_size=None,
                 sampler=_Schedule(self._schedule),
                 num_workers=self._workers,
                 persistent_workers=self._workers > 0,
                 pin_memory=self.device.type == "cuda",
             )
-        for chosen, (raw, frames) in zip(self._schedule, self._loader, strict=True):
-            features = self._normalized(raw.to(self.device, non_blocking=True), frames)
-            targets = self.targets[chosen].to(self.device, non_blocking=True)
-            yield Batch(features, targets, self._lengths(frames))
+        yield from zip(self._schedule, self._loader, strict=True)
+
+    @property
+    def _dataset(self) -> Dataset[Any]:
+        """What the loader's workers read from."""
+        return self._reader
 
     def prepared(
         self,
@@ -132,6 +157,18 @@ class ClipSet:
         """All clips once, in order; clips of unequal length go one by one, free of padding."""
         size = batch_size if self.uniform else 1
         return [list(range(i, min(i + size, len(self)))) for i in range(0, len(self), size)]
+
+    def by_length(self, batch_size: int, max_padding: float = 0.2) -> list[list[int]]:
+        """All clips once, alike lengths together: at most `max_padding` of a clip is padding."""
+        batches: list[list[int]] = []
+        shortest = 0.0
+        for position in self.frames.argsort(descending=True, stable=True).tolist():
+            frames = int(self.frames[position])
+            if not batches or len(batches[-1]) == batch_size or frames < shortest:
+                batches.append([])
+                shortest = (1 - max_padding) * frames
+            batches[-1].append(position)
+        return batches
 
     def _from_memory(self, chosen: list[int]) -> Batch:
         assert self.tensor is not None and self._device_targets is not None
@@ -160,13 +197,15 @@ class ClipSet:
         return None if self.uniform else frames.to(self.device, non_blocking=True)
 
 
-class _Reader(Dataset[tuple[Tensor, Tensor]]):
+class Reader(Dataset[tuple[Tensor, Tensor]]):
     """Lists of positions -> raw features (B, C, F, T), zero padded, and frames (B,).
 
     `features raw` have one bin; their frames are int16 samples.
     """
 
-    def __init__(self, utterances: Sequence[str], dump: FeatureDump, frames: Tensor) -> None:
+    def __init__(
+        self, utterances: Sequence[str], dump: FeatureDump | ExcerptDump, frames: Tensor
+    ) -> None:
         self._utterances = utterances
         self._dump = dump
         self._frames = frames
@@ -182,13 +221,13 @@ class _Reader(Dataset[tuple[Tensor, Tensor]]):
         return batch, frames
 
 
-class _Schedule(Sampler[list[int]]):
+class _Schedule(Sampler[list[Any]]):
     """Gives what stands in the list now, so that one loader serves every epoch."""
 
-    def __init__(self, schedule: list[list[int]]) -> None:
+    def __init__(self, schedule: list[list[Any]]) -> None:
         self._schedule = schedule
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[Any]]:
         return iter(list(self._schedule))
 
     def __len__(self) -> int:

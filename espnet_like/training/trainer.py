@@ -143,6 +143,8 @@ class Trainer:
             self._step(batch)
             state.step += 1
             state.total_steps += 1
+            if self.average:
+                self.average.after("iteration", state.total_steps, self.model)
             if len(self._losses) >= NAN_CHECK_STEPS.get(self.clips.device.type, 1):
                 self._collect_losses()
             asked = time.perf_counter()
@@ -161,20 +163,10 @@ class Trainer:
         state.sums["seconds"] += time.perf_counter() - began
         self._end_epoch(events)
 
-    def _positions(self) -> list[list[int]]:
-        """This rank's batches of the epoch: one permutation, cut, shared out clip by clip."""
-        order = torch.randperm(
-            len(self.clips), generator=seeds.generator(self.seed, seeds.ORDER, self.state.epoch)
-        ).tolist()
-        size = self.settings.batch_size
-        batches = [order[i : i + size] for i in range(0, len(order), size)]
-        short = size if self.settings.drop_last else self.ranks.size
-        batches = [b for b in batches if len(b) >= short]
-        if not batches:
-            raise UserError(
-                f"train.batch_size: {size} clips a batch, but the training part has {len(order)}"
-            )
-        return [self.ranks.share(b) for b in batches]
+    def _positions(self) -> list[list[Any]]:
+        """This rank's batches of the epoch, shared out clip by clip."""
+        batches = self.clips.epoch(self.seed, self.state.epoch, self.settings)
+        return [self.ranks.share(b) for b in batches if len(b) >= self.ranks.size]
 
     def _step(self, batch: Batch) -> None:
         done = self.state.total_steps if self.schedule.by_steps else self.state.epoch
@@ -200,7 +192,8 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         with torch.no_grad():
-            correct = (logits.argmax(1) == plan.targets.argmax(1)).sum()
+            best = plan.targets.gather(1, logits.argmax(1, keepdim=True))
+            correct = (best == plan.targets.amax(1, keepdim=True)).sum()  # one of several, perhaps
             self._losses.append(torch.stack([losses.sum(), correct, correct * 0 + len(losses)]))
 
     def _collect_losses(self) -> None:
@@ -226,7 +219,7 @@ class Trainer:
         state = self.state
         sums = self._totals()
         if self.average:
-            self.average.after_epoch(state.epoch, self.model)
+            self.average.after("epoch", state.epoch, self.model)
         row = {
             "epoch": state.epoch + 1,
             "loss": sums["loss"] / sums["clips"],
@@ -288,7 +281,7 @@ class Trainer:
             save_weights(target, self.model.state_dict(), epoch=str(state.epoch))
 
     def _all_batches(self) -> Iterator[Batch]:
-        for batch in self.clips.batches(self.clips.in_order(self.settings.batch_size)):
+        for batch in self.clips.batches(self.clips.by_length(self.settings.batch_size)):
             yield self.clips.prepared(batch, NoAugmentation())[0]
 
     def _save(self) -> None:

@@ -16,6 +16,7 @@ from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError
 from espnet_like.features.base import FrontEnd
 from espnet_like.features.dump import FeatureDump
+from espnet_like.features.excerpts import ExcerptDump
 from espnet_like.features.normalize import Normalize
 from espnet_like.training.batches import Batch, ClipSet, zero_padding
 
@@ -39,7 +40,7 @@ class WaveSet(ClipSet):
     def __init__(
         self,
         data: DataDir,
-        dump: FeatureDump,
+        dump: FeatureDump | ExcerptDump,
         front: FrontEnd,
         normalize: Normalize,
         device: torch.device,
@@ -65,8 +66,9 @@ class WaveSet(ClipSet):
         progress: Progress = START,
     ) -> tuple[Batch, Augmentation]:
         """Features of the batch's waveforms, changed by `augmentation`; what draws their plan."""
+        samples = batch.features[:, :, 0]
         wave, targets, lengths, then = augmentation.draw_wave(
-            batch.features[:, :, 0].float() / FULL_SCALE,
+            samples if samples.is_floating_point() else samples.float() / FULL_SCALE,
             batch.targets,
             batch.lengths,
             self.front.sample_rate,

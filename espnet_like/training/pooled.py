@@ -1,0 +1,131 @@
+"""Batches of superposed clips, of alike length and with unlike tags, for a tagger to train on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from espnet_like.augment.superposition import Pairs, Superposition, superpose
+from espnet_like.config import Pool, Train
+from espnet_like.data.directory import DataDir
+from espnet_like.features.base import FrontEnd
+from espnet_like.features.dump import FeatureDump
+from espnet_like.features.excerpts import ExcerptDump
+from espnet_like.features.normalize import Normalize
+from espnet_like.training import seeds
+from espnet_like.training.batches import Batch, Reader
+from espnet_like.training.pool import CURATED, Example, ExamplePool
+from espnet_like.training.waves import FULL_SCALE, WaveSet
+
+log = logging.getLogger(__name__)
+
+
+class PooledSet(WaveSet):
+    """The clips of one data directory; its batches are those of an `ExamplePool`.
+
+    Waveforms come from the archives as they are needed: what lies in memory is the batches that
+    `workers` have ready (two each) and at most 256 MiB of each archive (see `ArkReader`).
+
+    Args:
+        data: see `ClipSet`; domain `portion` (utt2portion) says which clips are curated. Without
+            it there is one portion, of all clips.
+        dump, front, normalize, device, workers: see `WaveSet`.
+        settings: of the pool.
+        mixer: the method that mixes; None for no mixing.
+    """
+
+    def __init__(
+        self,
+        data: DataDir,
+        dump: FeatureDump | ExcerptDump,
+        front: FrontEnd,
+        normalize: Normalize,
+        device: torch.device,
+        workers: int,
+        settings: Pool,
+        mixer: Superposition | None,
+    ) -> None:
+        super().__init__(data, dump, front, normalize, device, False, workers)
+        portion = data.domains.get("portion", {})
+        self.pool = ExamplePool(
+            self.frames.tolist(),
+            [frozenset(row.nonzero().flatten().tolist()) for row in self.targets],
+            [portion.get(utt) == CURATED for utt in self.utterances],
+            front.sample_rate,
+            settings,
+            mixer,
+        )
+        self.uniform = False  # mixes have lengths of their own
+        self._pairs = PairReader(self._reader)
+
+    def epoch(self, seed: int, number: int, settings: Train) -> list[list[Any]]:
+        """The batches of an epoch, each of `Example`s."""
+        generators = [seeds.generator(seed, seeds.ORDER, n) for n in range(number + 1)]
+        batches, said = self.pool.epoch(number, generators, settings.batch_size)
+        log.info(
+            "epoch %d: %d examples, %.1f%% mixed, %d batches with %.1f%% padding, of these %d "
+            "not full; %d examples dropped, %d go first in the next epoch",
+            *(number + 1, said.examples, 100 * said.mixed / max(said.examples, 1), said.batches),
+            *(100 * said.padding, said.short, said.dropped, said.waiting),
+        )
+        return batches
+
+    def by_length(self, batch_size: int, max_padding: float = 0.2) -> list[list[Any]]:
+        return [[self._whole(i) for i in b] for b in super().by_length(batch_size, max_padding)]
+
+    def in_order(self, batch_size: int) -> list[list[Any]]:
+        return [[self._whole(i)] for i in range(len(self))]
+
+    def _whole(self, position: int) -> Example:
+        return Example(position, -1, 0, 1.0, 0.0, int(self.frames[position]))
+
+    def _from_archives(self, positions: Sequence[Sequence[Any]]) -> Iterator[Batch]:
+        for examples, (base, ours, other, theirs) in self._loaded(positions):
+            mixed = superpose(
+                self._samples(base), self._samples(other), ours, theirs, _drawn(examples)
+            )
+            tags = [self.pool.tags_of(example) for example in examples]
+            targets = torch.zeros(len(tags), len(self.labels))
+            for row, own in zip(targets, tags, strict=True):
+                row[list(own)] = 1.0
+            lengths = torch.tensor([example.samples for example in examples])
+            yield Batch(mixed[:, :, None], targets.to(self.device, non_blocking=True), lengths)
+
+    def _samples(self, raw: Tensor) -> Tensor:
+        """(B, C, L) in [-1, 1) on the device."""
+        return raw.to(self.device, non_blocking=True)[:, :, 0].float() / FULL_SCALE
+
+    @property
+    def _dataset(self) -> Dataset[Any]:
+        return self._pairs
+
+
+class PairReader(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
+    """Lists of examples -> (B, C, 1, L) int16 and (B,) samples: of the bases, of the partners."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    def __getitem__(self, examples: list[Example]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        base, ours = self._reader[[example.base for example in examples]]
+        mixed = [row for row, example in enumerate(examples) if example.partner >= 0]
+        theirs = torch.zeros_like(ours)
+        if not mixed:
+            return base, ours, base.new_zeros(len(base), *base.shape[1:3], 1), theirs
+        found, theirs[mixed] = self._reader[[examples[row].partner for row in mixed]]
+        other = base.new_zeros(len(base), *found.shape[1:])
+        other[mixed] = found
+        return base, ours, other, theirs
+
+
+def _drawn(examples: Sequence[Example]) -> Pairs:
+    """The numbers of a batch's mixes."""
+    _, partner, delay, own, part, samples = zip(*examples, strict=True)
+    j = torch.tensor(partner)
+    numbers = (torch.tensor(own), torch.tensor(part), torch.tensor(samples))
+    return Pairs(j, j >= 0, torch.tensor(delay), *numbers)
