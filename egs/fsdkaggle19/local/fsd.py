@@ -242,12 +242,9 @@ def check_files(root: Path, part: Part, clips: Mapping[str, Clip]) -> dict[str, 
     present = {path.stem for path in folder.glob("*.wav")}
     if missing := sorted(clips.keys() - present, key=lambda utt: clips[utt].line):
         first = clips[missing[0]]
-        hint = ""
-        if part is NOISY:
-            hint = " (its archive has seven parts, .z01 to .z06 and .zip; `cat` does not join them)"
         raise UserError(
             f"{table}:{first.line}: {first.path} is missing ({len(missing)} of {len(clips)}): "
-            f"{AGAIN}{hint}"
+            f"{AGAIN}{_split_archive(root) if part is NOISY else ''}"
         )
     if unknown := sorted(present - clips.keys()):
         raise UserError(
@@ -278,3 +275,12 @@ def _group(part: Part, source: str, utt: str) -> str:
     """
     word = re.sub(r"[^\w.@=-]+", "-", source.partition("//")[2] or source).strip("-")
     return f"{part.source.partition('_')[0]}-{word or utt}"
+
+
+def _split_archive(root: Path) -> str:
+    """What to know about the archive of the noisy part, where its clips are not there."""
+    parts = [f"{NOISY.audio}.{end}" for end in (*(f"z0{n}" for n in range(1, 7)), "zip")]
+    absent = [name for name in parts if not (root / name).exists()]
+    if 0 < len(absent) < len(parts):
+        return f" (of the archive's seven parts {', '.join(absent)} is not in {root})"
+    return " (its archive has seven parts, .z01 to .z06 and .zip, which `cat` does not join)"
