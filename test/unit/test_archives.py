@@ -354,6 +354,24 @@ def test_malformed_table_names_the_line(publisher, tmp_path, rows, says):
         read_listing(table(publisher, tmp_path / "a.tsv", rows))
 
 
+@pytest.mark.parametrize(
+    "recipe, count, gigabytes",
+    [
+        ("dcase18", 15, 21.35),
+        ("dcase19", 23, 35.62),
+        ("dcase20a", 18, 27.36),
+        ("dcase20b", 23, 35.54),
+    ],
+)
+def test_tables_of_the_scenes(recipe, count, gigabytes):
+    """Numbers of archives and sizes as the publisher's pages have them."""
+    tsv = Path(__file__).resolve().parents[2] / "egs" / recipe / "local" / "archives.tsv"
+    files = read_listing(tsv).files
+    assert len(files) == count and len({file.checksum for file in files}) == count
+    assert sum(file.size or 0 for file in files) / 1e9 == pytest.approx(gigabytes, abs=0.01)
+    assert all(file.url.endswith(f"/files/{file.name}?download=1") for file in files)
+
+
 def test_table_without_header_licence_or_file(publisher, tmp_path):
     path = table(publisher, tmp_path / "a.tsv", [GOOD])
     text = path.read_text()
