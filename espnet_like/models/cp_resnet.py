@@ -6,11 +6,12 @@ Acoustic Scene Classification", EUSIPCO 2019; Table 1 of SpecAugment++ (Wang et 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
+
+from espnet_like.models.residual import ResidualBlock, init_fixup
+from espnet_like.models.staged import Tap, mean_of_clips, through
 
 BLOCKS = 12
 POOLED = (1, 2, 4)  # residual blocks followed by 2 x 2 max pooling, counted from 1
@@ -97,19 +98,19 @@ class CPResNet(nn.Module):
             nn.Conv2d(width, num_classes, 1, bias=False), nn.BatchNorm2d(num_classes)
         )
         if init == "fixup":
-            self._init_fixup()
+            init_fixup(self, self.head[0], BLOCKS)
 
     def forward(
         self,
         x: Tensor,
         lengths: Tensor | None = None,
-        tap: Callable[[int, Tensor], Tensor] | None = None,
+        tap: Tap | None = None,
     ) -> Tensor:
         """Logits.
 
         Args:
             x: features, (B, C, F, T).
-            lengths: (B,) frames of each sample that are not padding; the head averages over
+            lengths: (B,) frames of each clip that are not padding; the head averages over
                 these alone. (Padding still meets the convolutions at a clip's last frames and
                 the statistics of batch normalisation.) None: every frame counts.
             tap: called as `x = tap(k, x)` at tap k; None in evaluation.
@@ -118,62 +119,5 @@ class CPResNet(nn.Module):
             (B, num_classes).
         """
         frames = x.shape[-1]
-        if tap is not None:
-            x = tap(0, x)
-        for k, stage in enumerate((self.stem, self.stage1, self.stage2, self.stage3), start=1):
-            x = stage(x)
-            if tap is not None:
-                x = tap(k, x)
-        x = self.head(x)
-        exact = torch.promote_types(x.dtype, torch.float32)  # also under autocast
-        if lengths is None:
-            return x.mean((2, 3), dtype=exact)
-        valid = -(-lengths.to(x.device) * x.shape[-1] // frames)  # rounded up
-        inside = torch.arange(x.shape[-1], device=x.device) < valid[:, None]
-        profile = torch.where(inside[:, None], x.mean(2, dtype=exact), 0)  # (B, classes, T')
-        return profile.sum(2) / valid.clamp(min=1)[:, None]
-
-    def _init_fixup(self) -> None:
-        """Kaiming-normal, then residual branches that start at zero (Zhang et al., 2019).
-
-        L is the number of residual blocks of this network. (The authors' code counts every
-        block built since the process started.)
-        """
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        for module in self.modules():
-            if isinstance(module, ResidualBlock):
-                k, out = module.conv1.kernel_size[0], module.conv1.out_channels
-                nn.init.normal_(module.conv1.weight, 0, BLOCKS**-0.5 * (2 / (k * k * out)) ** 0.5)
-                nn.init.zeros_(module.conv2.weight)
-                for conv in module.shortcut.modules():
-                    if isinstance(conv, nn.Conv2d):
-                        nn.init.normal_(conv.weight, 0, (2 / out) ** 0.5)
-        for weight in self.head[0].parameters():
-            nn.init.zeros_(weight)
-
-
-class ResidualBlock(nn.Module):
-    """Two convolutions (kernels k1, k2; stride 1; the map keeps its size) around a shortcut.
-
-    The shortcut is a 1 x 1 convolution with batch normalisation when the channels change.
-    """
-
-    def __init__(self, inputs: int, outputs: int, k1: int, k2: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, k1, padding=k1 // 2, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, k2, padding=k2 // 2, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.shortcut: nn.Module = nn.Identity()
-        if inputs != outputs:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
-            )
-        self.relu = nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        return self.relu(y + self.shortcut(x))
+        x = through((self.stem, self.stage1, self.stage2, self.stage3), x, tap)
+        return mean_of_clips(self.head(x), lengths, frames)

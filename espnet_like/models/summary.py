@@ -51,13 +51,18 @@ def macs(model: nn.Module, input_shape: Sequence[int]) -> int:
     return int(counter.get_total_flops()) // 2
 
 
+@torch.enable_grad()
 def receptive_field(model: nn.Module, largest: int = 4096) -> list[int]:
     """[F, T] bins and frames of the input that reach one cell of the last tap's map.
 
+    The cell is in the middle of the map; where a model has parts of the frequency axis go apart
+    (`paths_apart`), in the middle of the first part.
+
     The extent of a gradient that cannot vanish: every convolution is replaced by the mean of its
-    window over all channels, max pooling by average pooling, and normalisations and ReLUs are
-    taken out. (Through max pooling, ReLU and signed weights many gradients are zero by chance,
-    and the extent comes out too small.) The input grows until the field does not touch its edge.
+    window over all channels, max pooling by average pooling, and normalisations, ReLUs and linear
+    layers are taken out. (Through max pooling, ReLU and signed weights many gradients are zero by
+    chance, and the extent comes out too small.) The input grows until the field does not touch its
+    edge.
 
     Args:
         model: a network of convolutions and pooling whose layers are modules.
@@ -65,6 +70,7 @@ def receptive_field(model: nn.Module, largest: int = 4096) -> list[int]:
     """
     linear = _linearised(model)
     last = len(model.taps) - 1  # type: ignore[arg-type]
+    parts: Any = getattr(model, "paths_apart", 1)
     kept: list[Tensor] = []
 
     def keep(k: int, x: Tensor) -> Tensor:
@@ -77,7 +83,8 @@ def receptive_field(model: nn.Module, largest: int = 4096) -> list[int]:
         x = torch.zeros(1, 1, size, size, dtype=torch.float64, requires_grad=True)
         linear(x, tap=keep)
         end = kept.pop()
-        (grad,) = torch.autograd.grad(end[0, :, end.shape[2] // 2, end.shape[3] // 2].sum(), x)
+        cell = end[0, :, end.shape[2] // (2 * parts), end.shape[3] // 2]
+        (grad,) = torch.autograd.grad(cell.sum(), x)
         reached = grad[0, 0] != 0
         spans = [reached.any(1).nonzero(), reached.any(0).nonzero()]
         if size >= largest or all(s[0] > 0 and s[-1] < size - 1 for s in spans):
@@ -127,6 +134,6 @@ def _linearised(model: nn.Module) -> nn.Module:
             elif isinstance(child, nn.MaxPool2d):
                 pool = (child.kernel_size, child.stride, child.padding, child.ceil_mode)
                 setattr(parent, name, nn.AvgPool2d(*pool))
-            elif isinstance(child, (nn.BatchNorm2d, nn.ReLU)):
+            elif isinstance(child, (nn.BatchNorm2d, nn.ReLU, nn.Linear)):
                 setattr(parent, name, nn.Identity())
     return model

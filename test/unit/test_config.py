@@ -68,7 +68,7 @@ def test_an_override_that_matches_nothing_is_refused(tokens, words):
         ({"train": {"precision": "fp8"}}, "train.precision"),
         ({"train": {"schedule": {"name": "cosin"}}}, "specaugment_pp"),
         ({"train": {"schedule": {"name": "cpjku", "hld": 3}}}, "train.schedule.hld"),
-        ({"model": {"name": "resnet"}}, "cp_resnet"),
+        ({"model": {"name": "resnext"}}, "cp_resnet"),
         ({"model": {**MODEL, "rhoo": 1}}, "model.rhoo: unknown key"),
         ({"model": {**MODEL, "rho": "x"}}, "rho"),
         ({"augment": {"name": "mixup", "preset": "timm"}}, "augment.preset"),

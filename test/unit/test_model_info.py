@@ -96,7 +96,7 @@ def test_note_tells_what_the_paper_prints_instead(capsys, tmp_path, preset, diff
         (["--model.rho", "23"], "rho must be between 0 and 22"),
         (["--model.roh", "5"], "takes base_width"),
         (["--model.rho", "five"], "rho"),
-        (["--model.name", "resnet"], "choose from cp_resnet"),
+        (["--model.name", "resnext"], "choose from .*cp_resnet"),
         (["--rho", "5"], "unknown option"),
         (["--input-shape", "256,431"], "expected C,F,T"),
         (["--input-shape", "2,256,431"], "in_channels is 1"),

@@ -1,0 +1,43 @@
+"""What the networks share: the way through their stages and taps, and the mean over a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+#: Called as `x = tap(k, x)` at tap k of a network: what a plan of `espnet_like.augment` is.
+Tap = Callable[[int, Tensor], Tensor]
+
+
+def through(stages: Iterable[Callable[[Tensor], Tensor]], x: Tensor, tap: Tap | None) -> Tensor:
+    """(B, C, F, T) through the stages: tap 0 before the first, tap k after the k-th."""
+    if tap is not None:
+        x = tap(0, x)
+    for k, stage in enumerate(stages, start=1):
+        x = stage(x)
+        if tap is not None:
+            x = tap(k, x)
+    return x
+
+
+def mean_of_clips(x: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
+    """Mean over frequency and over the time that is not padding.
+
+    Args:
+        x: the last map, (B, C, F', T').
+        lengths: (B,) frames of each clip among the input's; None: every frame counts. A frame of
+            the map counts when it begins within the clip.
+        frames: T of the input.
+
+    Returns:
+        (B, C), single precision or better, also under autocast.
+    """
+    exact = torch.promote_types(x.dtype, torch.float32)
+    if lengths is None:
+        return x.mean((2, 3), dtype=exact)
+    valid = -(-lengths.to(x.device) * x.shape[-1] // frames)  # rounded up
+    inside = torch.arange(x.shape[-1], device=x.device) < valid[:, None]
+    profile = torch.where(inside[:, None], x.mean(2, dtype=exact), 0)  # (B, C, T')
+    return profile.sum(2) / valid.clamp(min=1)[:, None]
