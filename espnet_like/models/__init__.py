@@ -12,13 +12,15 @@ from torch import nn
 from espnet_like.models.cp_resnet import CPResNet
 from espnet_like.models.resnet import ResNet
 from espnet_like.models.shared_resnet import SharedResNet
+from espnet_like.models.ssast import SSAST
 from espnet_like.models.two_path_resnet import TwoPathResNet
 
 MODELS: dict[str, type[nn.Module]] = {
     "cp_resnet": CPResNet,
     "shared_resnet": SharedResNet,
     "resnet": ResNet,
+    "ssast": SSAST,
     "two_path_resnet": TwoPathResNet,
 }
 
-__all__ = ["MODELS", "CPResNet", "ResNet", "SharedResNet", "TwoPathResNet"]
+__all__ = ["MODELS", "SSAST", "CPResNet", "ResNet", "SharedResNet", "TwoPathResNet"]

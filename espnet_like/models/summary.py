@@ -93,11 +93,15 @@ def receptive_field(model: nn.Module, largest: int = 4096) -> list[int]:
 
 
 def describe(model: nn.Module, input_shape: Sequence[int]) -> dict[str, Any]:
-    """All of the above as plain data."""
+    """All of the above as plain data.
+
+    The receptive field of a model with `global_reach`, as attention has, is its whole input.
+    """
+    everywhere = getattr(model, "global_reach", False)
     return {
         "parameters": parameters(model),
         "trainable": parameters(model, trainable=True),
-        "receptive_field": receptive_field(model),
+        "receptive_field": list(input_shape[1:]) if everywhere else receptive_field(model),
         "macs": macs(model, input_shape),
         "bytes": num_bytes(model),
         "taps": tap_shapes(model, input_shape),

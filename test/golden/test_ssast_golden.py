@@ -1,0 +1,129 @@
+"""SSAST, and PEAS on it, against tensors of the reference implementation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from espnet_like.models import SSAST
+from espnet_like.models.ssast_checkpoint import load_state
+
+CASES = {
+    "esc_s10": {"num_classes": 50, "frames": 512, "stride": (10, 10)},
+    "sc_s16": {"num_classes": 35, "frames": 128, "stride": (16, 16)},
+}
+CLOSE = {"atol": 1e-4, "rtol": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def golden(shared_dir: Path) -> dict[str, Any]:
+    path = shared_dir / "golden" / "ssast_tiny.pt"
+    if not path.exists():
+        pytest.skip(f"no golden tensors at {path}")
+    return torch.load(path, weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def pretraining(golden: dict[str, Any]) -> SSAST:
+    model = SSAST(size="tiny", frames=1024, stride=(16, 16), pretext="trained").eval()
+    report = load_state(golden["state_dict"], model)
+    assert report.missing == (
+        "mlp_head.0.weight",
+        "mlp_head.0.bias",
+        "mlp_head.1.weight",
+        "mlp_head.1.bias",
+    )
+    assert not report.unexpected and not report.other_shape
+    return model
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest, golden: dict[str, Any]) -> tuple[SSAST, Tensor, Any]:
+    """A fine-tuned network, its input (B, 1, F, T), and what it gives."""
+    expected = golden[request.param]
+    return finetuned(golden, request.param), batch(golden["x_" + request.param[:-4]]), expected
+
+
+def finetuned(golden: dict[str, Any], name: str, **options: Any) -> SSAST:
+    model = SSAST(size="tiny", **{**CASES[name], **options}).eval()
+    head = {f"module.mlp_head.{k}": v for k, v in golden[name]["mlp_head"].items()}
+    report = load_state({**golden["state_dict"], **head}, model, reconstruct=True)
+    assert not report.missing and not report.other_shape
+    assert {n.partition(".")[0] for n in report.unexpected} == {"cpredlayer", "mask_embed"}
+    return model
+
+
+def batch(spectrograms: Tensor) -> Tensor:
+    return spectrograms.transpose(1, 2)[:, None]
+
+
+def test_positions(case: tuple[SSAST, Tensor, Any]) -> None:
+    model, _, expected = case
+    torch.testing.assert_close(model.v.pos_embed.detach(), expected["pos_embed"], atol=0, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("pooling", "name"), [("mean", "ft_avgtok"), ("class", "ft_cls")])
+@pytest.mark.parametrize("which", CASES)
+def test_logits(golden: dict[str, Any], which: str, pooling: str, name: str) -> None:
+    model = finetuned(golden, which, pooling=pooling)
+    found = model(batch(golden["x_" + which[:-4]]))
+    torch.testing.assert_close(found, golden[which][name], **CLOSE)
+
+
+@torch.no_grad()
+def test_logits_under_autocast(case: tuple[SSAST, Tensor, Any]) -> None:
+    model, x, expected = case
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(x)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected["ft_avgtok"], atol=3e-2, rtol=0)
+
+
+@torch.no_grad()
+def test_pretext_losses(golden: dict[str, Any], pretraining: SSAST) -> None:
+    x = batch(golden["x_pre"])
+    told = pretraining.pretext(x, golden["mask_ids"], "discriminative")
+    torch.testing.assert_close(told.loss.mean(), golden["mpc_nce"], **CLOSE)
+    assert told.accuracy is not None
+    torch.testing.assert_close(told.accuracy.mean(), golden["mpc_acc"], **CLOSE)
+    built = pretraining.pretext(x, golden["mask_ids"], "generative")
+    torch.testing.assert_close(built.loss.mean(), golden["mpg_mse"], **CLOSE)
+
+
+@torch.no_grad()
+def test_reconstruction_of_pretraining(golden: dict[str, Any], pretraining: SSAST) -> None:
+    found = pretraining.reconstruct(batch(golden["x_pre"]))
+    torch.testing.assert_close(found[:, 0].mT[:, ::8], golden["pre_recon"], **CLOSE)
+
+
+@torch.no_grad()
+def test_reconstruction(case: tuple[SSAST, Tensor, Any]) -> None:
+    model, x, expected = case
+    found = model.reconstruct(x)
+    torch.testing.assert_close(found[:, 0].mT, expected["recon"], **CLOSE)
+    count = model.layout(x).count(x.device)
+    torch.testing.assert_close(count.mT, expected["count"])
+
+
+def test_five_steps_of_adam(golden: dict[str, Any]) -> None:
+    model = finetuned(golden, "esc_s10").train()
+    x, expected = batch(golden["x_esc"]), golden["esc_s10_adam5"]
+    optimizer = torch.optim.Adam(
+        [p for p in model.parameters() if p.requires_grad], 1e-4, (0.95, 0.999), 1e-8, 5e-7
+    )
+    losses = []
+    for _ in range(5):
+        loss = functional.cross_entropy(model(x), expected["targets"])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    torch.testing.assert_close(
+        torch.tensor(losses, dtype=torch.float64), expected["losses"], **CLOSE
+    )
