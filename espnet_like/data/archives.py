@@ -170,7 +170,7 @@ def _resolve(listing: Listing, store: Store) -> list[Archive]:
             if whole and known.issuperset(name for name in names if name != "*"):
                 files += pinned
                 continue
-        target = store.home / "record.json"
+        target = store.home / "record"  # not *.json, which are states
         target.unlink(missing_ok=True)
         fetch(url, target)
         record, licence = read_record(read_json(target), url, names)
