@@ -74,7 +74,7 @@ def compare(run_: Run, where: torch.device) -> dict[str, Any]:
     """
     config = run_.config
     before, after = (run_.model(w, where) for w in (run_.trained_weights, run_.weights))
-    clips = run_.clips(config.data.test, where)
+    clips = run_.inputs.clips(config.data.test, where)
     old, new = (logits(m, clips, config.train.precision).float().cpu() for m in (before, after))
     return {
         **load_packed(run_.weights)[1],

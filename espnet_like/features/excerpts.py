@@ -46,3 +46,16 @@ class ExcerptDump:
         """(L, C) int16."""
         place = self._places[utt]
         return self._dump.read(place.recording)[place.first : place.after]
+
+
+def is_cut_from(dump: FeatureDump, data: DataDir) -> bool:
+    """Whether the dump has the recordings of a set with segments, and not the segments."""
+    known = {*dump.utterances, *dump.bad}
+    return bool(data.segments) and known.isdisjoint(data.segments)
+
+
+def sources(dump: FeatureDump, data: DataDir) -> list[str]:
+    """Utterances of the dump that a set is made of: its own, or the recordings that it cuts."""
+    if is_cut_from(dump, data):
+        return sorted({segment.recording for segment in data.segments.values()})
+    return list(data.utterances)

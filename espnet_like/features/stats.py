@@ -9,13 +9,14 @@ from pathlib import Path
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features.dump import FeatureDump
+from espnet_like.features.excerpts import sources
 from espnet_like.features.normalize import Stats
 from espnet_like.files import digest
 
 
 def fingerprint(dump: FeatureDump, data: DataDir) -> str:
     """Of what goes into the statistics of a training part: the features and its utterances."""
-    return digest(dump.fingerprint, [utt for utt in data.utterances if utt not in dump.bad])
+    return digest(dump.fingerprint, [utt for utt in sources(dump, data) if utt not in dump.bad])
 
 
 def compute_stats(
@@ -28,7 +29,8 @@ def compute_stats(
 
     Args:
         dump_dir: a finished dump.
-        data: the training part; of the dump, only its utterances are looked at.
+        data: the training part; of the dump, only its utterances are looked at, or, of parts of
+            recordings that the dump has as a whole, these recordings.
         out: JSON to write, see `Stats.save`.
         log: takes lines of progress.
 
@@ -41,7 +43,7 @@ def compute_stats(
     dump = FeatureDump(dump_dir)
     if dump.features["name"] == "raw":
         raise UserError(f"{dump_dir}: waveforms, of which there are no statistics: dump features")
-    utterances = [utt for utt in data.utterances if utt not in dump.bad]
+    utterances = [utt for utt in sources(dump, data) if utt not in dump.bad]
     if missing := [utt for utt in utterances if utt not in dump]:
         raise UserError(
             f"{Path(dump_dir) / 'feats.scp'}: lacks {missing[0]} and {len(missing) - 1} more "

@@ -19,33 +19,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from espnet_like.augment import AUGMENTATIONS, Augmentation
+from espnet_like.augment import Augmentation
 from espnet_like.compress.packed import load_packed
 from espnet_like.compress.pruning import prune
 from espnet_like.compress.size import size_report
 from espnet_like.config import Experiment, Init, identity
 from espnet_like.data.ark import ArkWriter, is_whole
-from espnet_like.data.directory import DataDir
 from espnet_like.environment import environment
 from espnet_like.errors import MissingInput, UserError
-from espnet_like.features import FRONT_ENDS
-from espnet_like.features.dump import FeatureDump, check_dump
-from espnet_like.features.normalize import Normalize, Stats
-from espnet_like.features.stats import fingerprint
 from espnet_like.files import digest, read_json, write_json, write_text
 from espnet_like.layers import write_yaml
 from espnet_like.models import MODELS
 from espnet_like.models.summary import tap_shapes
 from espnet_like.registry import build
 from espnet_like.training import seeds
-from espnet_like.training.batches import ClipSet
 from espnet_like.training.checkpoint import State, load_weights
 from espnet_like.training.evaluation import posteriors
+from espnet_like.training.inputs import Inputs
 from espnet_like.training.losses import LOSSES, Loss
 from espnet_like.training.ranks import Ranks
 from espnet_like.training.schedules import SCHEDULES
 from espnet_like.training.trainer import Preempted, Trainer
-from espnet_like.training.waves import WaveSet
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +55,7 @@ class Run:
     def __init__(self, directory: str | Path, config: Experiment) -> None:
         self.directory = Path(directory)
         self.config = config
+        self.inputs = Inputs(config)
 
     @property
     def trained_weights(self) -> Path:
@@ -81,21 +76,8 @@ class Run:
 
     def need_inputs(self, stage: str = "train") -> None:
         """Say which earlier stage is missing (exit code 3)."""
-        data = self.config.data
-        needs = [(f"{data.dump}/feats.scp", "feats"), (data.stats, "stats")]
-        if stage == "train" and self.needs_wave():
-            needs.append((f"{self._waves()}/feats.scp", "feats"))
-        needs += [(f"{d}/utt2labels", "data") for d in (data.train, data.valid, data.test) if d]
-        if self.config.train.init:
-            needs.append((str(_start(self.config.train.init)), "train"))
-        for path, maker in needs:
-            if not Path(path).is_file():
-                raise MissingInput(f"stage {stage} needs {path}: run --stage {maker}")
-
-    def needs_wave(self) -> bool:
-        """Whether the augmentation changes waveforms."""
-        augmentation: Augmentation = build(AUGMENTATIONS, self.config.augment, "augment")
-        return augmentation.needs_wave
+        init = self.config.train.init
+        self.inputs.need(stage, *([(str(_start(init)), "train")] if init else []))
 
     def fingerprint(self) -> str:
         """Changes when the settings, the features, the statistics or the clips do.
@@ -106,14 +88,7 @@ class Run:
         sets = [Path(d) / "utt2labels" for d in (data.train, data.valid) if d]
         start = [_hash(_start(init))] if init else []
         settings = identity(replace(self.config, store=None))
-        return digest(settings, self.config.seed, *self._contents(sets), *start)
-
-    def _contents(self, sets: list[Path]) -> list[Any]:
-        """What the run reads, apart from where it lies and in how many parts."""
-        dump, stats = FeatureDump(self.config.data.dump), Stats.load(self.config.data.stats)
-        numbers = [stats.count, stats.mean.tolist(), stats.std.tolist()]
-        features = [dump.features, dump.channels, dump.kind, sorted(dump.bad)]
-        return [features, numbers, *(path.read_bytes() for path in sets)]
+        return digest(settings, self.config.seed, *self.inputs.contents(sets), *start)
 
     def trained(self) -> bool:
         """Whether training is done with just these settings and inputs."""
@@ -217,7 +192,7 @@ class Run:
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
         model = self.model(self.weights, device)
-        clips = self.clips(config.data.test, device)
+        clips = self.inputs.clips(config.data.test, device)
         multi_label = LOSSES[config.loss["name"]].multi_label
         found = posteriors(model, clips, multi_label, config.train.precision).numpy()
         with ArkWriter(scores / "test.ark", scores / "test.scp") as writer:
@@ -247,69 +222,17 @@ class Run:
         weights = read_json(self.directory / "train.json")["weights"]
         if self.config.store:
             weights = _hash(self.weights)
-        return digest(weights, *self._contents([Path(self.config.data.test) / "utt2labels"]))
-
-    def clips(self, directory: str, device: torch.device) -> ClipSet:
-        """The clips of a data directory, normalised by the training part's statistics."""
-        data = self.config.data
-        dump = FeatureDump(data.dump)
-        check_dump(dump, self.config.features, self.config.audio)
-        normalize = Normalize.load(data.stats, self.config.normalize)
-        clips = ClipSet(
-            DataDir.load(directory),
-            dump,
-            normalize,
-            device,
-            data.in_memory,
-            self.config.train.workers,
-        )
-        self._check_model(directory, clips, dump)
-        return clips
-
-    def waves(self, directory: str, device: torch.device) -> WaveSet:
-        """The clips of a data directory as waveforms, with the front end of its features."""
-        data, train = self.config.data, self.config.train
-        dump, whole = FeatureDump(self._waves()), DataDir.load(directory)
-        bad = FeatureDump(data.dump).bad  # also what is too short for one frame
-        clips = WaveSet(
-            whole.subset([utt for utt in whole.utterances if utt not in bad]),
-            dump,
-            build(FRONT_ENDS, self.config.features, "features"),
-            Normalize.load(data.stats, self.config.normalize),
-            device,
-            data.in_memory,
-            train.workers,
-        )
-        self._check_model(directory, clips, dump)
-        return clips
-
-    def _waves(self) -> str:
-        if self.config.data.waves is None:
-            raise UserError(
-                f"augment {self.config.augment['name']} changes waveforms, but data.waves names no "
-                "dump of them"
-            )
-        return self.config.data.waves
-
-    def _check_model(self, directory: str, clips: ClipSet, dump: FeatureDump) -> None:
-        model = self.config.model
-        for key, found in (("num_classes", len(clips.labels)), ("in_channels", clips.shape[0])):
-            if model.get(key, found) != found:
-                raise UserError(
-                    f"model.{key} is {model[key]}, but {directory} with {dump.path} has {found}: "
-                    f"set --model.{key} {found}"
-                )
+        return digest(weights, *self.inputs.contents([Path(self.config.data.test) / "utt2labels"]))
 
     def _trainer(self, fingerprint: str, device: torch.device, ranks: Ranks) -> Trainer:
         config = self.config
         monitor = _monitored(config)
         torch.manual_seed(seeds.derive(config.seed, seeds.WEIGHTS))
         model: nn.Module = build(MODELS, config.model, "model")
-        augmentation: Augmentation = build(AUGMENTATIONS, config.augment, "augment")
         if config.train.init:
             load_weights(_start(config.train.init), model)
-        self._check_stats()
-        clips = (self.waves if augmentation.needs_wave else self.clips)(config.data.train, device)
+        self.inputs.check_stats()
+        clips, augmentation = self.inputs.training(device)
         channels, bins, frames = clips.shape
         _check_fit(
             model, augmentation, (channels, bins, min(frames, config.train.crop_frames or frames))
@@ -330,20 +253,10 @@ class Run:
             build(SCHEDULES, config.train.schedule, "train.schedule"),
             augmentation,
             clips,
-            self.clips(monitor, device) if monitor else None,
+            self.inputs.clips(monitor, device) if monitor else None,
             self.directory,
             ranks,
         )
-
-    def _check_stats(self) -> None:
-        """The statistics are those of these features and this training part."""
-        data = self.config.data
-        expected = fingerprint(FeatureDump(data.dump), DataDir.load(data.train))
-        if Stats.load(data.stats).made.get("fingerprint") != expected:
-            raise MissingInput(
-                f"{data.stats}: of other features or clips than {data.dump} and {data.train} have: "
-                "run --stage stats"
-            )
 
     def _claim(self, fingerprint: str) -> None:
         """Make the directory this configuration's; what another one left is moved aside."""

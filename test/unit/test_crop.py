@@ -62,5 +62,5 @@ def test_training_on_parts_scores_whole_clips(tmp_path):
     trainer.model.register_forward_pre_hook(lambda _, x: seen.append(x[0].shape[-1]))
     trainer.fit()
     assert set(seen) == {20}
-    clips = run.clips(run.config.data.test, torch.device("cpu"))
+    clips = run.inputs.clips(run.config.data.test, torch.device("cpu"))
     assert {b.features.shape[-1] for b in clips.batches(clips.in_order(4))} == {32}

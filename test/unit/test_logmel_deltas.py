@@ -142,7 +142,7 @@ def test_a_dump_has_three_channels_of_one(corpus: Path) -> None:
 def test_a_run_without_normalisation_from_dump_to_pack(corpus: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "run", config(corpus, normalize=False, train={"epochs": 1}))
     raw = torch.from_numpy(FeatureDump(corpus / "dump/deltas").load("u00").copy())
-    clips = run.clips(run.config.data.train, CPU)
+    clips = run.inputs.clips(run.config.data.train, CPU)
     assert clips.shape == tuple(raw.shape)
     torch.testing.assert_close(next(clips.batches([[0]])).features[0], raw, rtol=0, atol=0)
     run.train(CPU)
@@ -160,7 +160,7 @@ def test_a_run_without_normalisation_from_dump_to_pack(corpus: Path, tmp_path: P
 def test_normalisation_is_part_of_what_a_run_is(corpus: Path, tmp_path: Path) -> None:
     plain, usual = (Run(tmp_path, config(corpus, normalize=n)) for n in (False, True))
     assert plain.fingerprint() != usual.fingerprint()
-    (batch,) = usual.clips(usual.config.data.train, CPU).batches([list(range(18))])
+    (batch,) = usual.inputs.clips(usual.config.data.train, CPU).batches([list(range(18))])
     means = batch.features.mean((0, 1, 3))
     assert means.abs().max() < 1e-3
 
@@ -174,4 +174,4 @@ def test_methods_that_change_waveforms_get_three_channels(corpus: Path, tmp_path
     assert prepared.features.shape[1] == 3 and math.isfinite(float(prepared.features.sum()))
     with pytest.raises(UserError, match=r"in_channels is 1, .* has 3"):
         one = config(corpus, augment={"name": "bc_learning"}, model={"in_channels": 1})
-        Run(tmp_path / "one", one).waves(run.config.data.train, CPU)
+        Run(tmp_path / "one", one).inputs.waves(run.config.data.train, CPU)

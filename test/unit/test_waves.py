@@ -53,7 +53,7 @@ def config(root: Path, augment, **layers):
 def test_features_are_those_of_the_dump(kind, request, tmp_path):
     run = Run(tmp_path, config(request.getfixturevalue(kind), {"name": "bc_learning"}))
     directory = run.config.data.train
-    dumped, heard = run.clips(directory, CPU), run.waves(directory, CPU)
+    dumped, heard = run.inputs.clips(directory, CPU), run.inputs.waves(directory, CPU)
     assert heard.utterances == dumped.utterances and heard.shape == dumped.shape
     assert heard.tensor.dtype == torch.int16
     positions = [[3, 0, 17], [5]]
