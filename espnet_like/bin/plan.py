@@ -142,7 +142,7 @@ def _concerned(config: Experiment, stage: str) -> bool:
 def _pending(planned: Planned, stage: str) -> bool:
     run_ = Run(planned.directory, planned.config)
     if stage == "waves":
-        return run_.needs_wave()
+        return run_.inputs.needs_wave()
     run_.need_inputs(stage)
     if stage in ("train", "prune"):
         return not run_.trained()
