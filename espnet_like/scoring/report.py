@@ -135,11 +135,13 @@ def _more(
         columns[", ".join(labels)] = [_shares(shares, labels) for shares in ours]
         columns["published by class"] = [_shares(shares, labels) for shares in theirs]
     columns["parameters"] = [f"{r.parameters:,}" if r else "" for r in done]
+    if "size" in table.columns:
+        columns["nonzero"] = [f"{r.nonzero:,}" if r and r.nonzero else "" for r in done]
     if any(row.published_parameters for row in table.rows):
         columns["published parameters"] = [_number(row.published_parameters) for row in table.rows]
     if "size" in table.columns:
-        columns["bytes"] = [f"{r.bytes:,}" if r else "" for r in done]
-        columns["published bytes"] = [_number(row.published_bytes) for row in table.rows]
+        columns["file (bytes)"] = [f"{r.bytes:,}" if r else "" for r in done]
+        columns["published size"] = [_number(row.published_bytes) for row in table.rows]
     return columns
 
 
@@ -173,7 +175,9 @@ def _value(r: Result) -> str:
 def _published(row: Row) -> str:
     if row.published is None:
         return ""
-    return f"{row.published}" + (f" ± {row.published_std}" if row.published_std is not None else "")
+    return f"{row.published}" + (
+        f" ± {row.published_std:.2f}" if row.published_std is not None else ""
+    )
 
 
 def _against_published(r: Result, row: Row) -> list[str]:

@@ -35,6 +35,7 @@ class Result:
         device, revision: what ran them; several are joined by `; `.
         config: digest of the configuration.
         macro_of: mean over classes of each (seed, fold), as a share.
+        nonzero: parameters that are not zero; 0 if nobody counted them.
     """
 
     table: str
@@ -53,6 +54,7 @@ class Result:
     revision: str = ""
     config: str = ""
     macro_of: dict[tuple[int, int], float] = field(default_factory=dict)
+    nonzero: int = 0
 
     def of(self, metric: str) -> Result:
         """The same with the values of `accuracy` or `macro_accuracy`."""
@@ -120,6 +122,7 @@ def collect(table: str, runs: Sequence[Planned]) -> list[Result]:
                 parameters=found["parameters"],
                 bytes=found["bytes"],
                 config=found["config"],
+                nonzero=found["size"]["nonzero"]["values"] if "size" in found else 0,
             ),
         )
         key = (run.seed, run.fold)
@@ -154,7 +157,8 @@ def merge_results(old: Sequence[Result], new: Sequence[Result]) -> list[Result]:
 IDENTITY = ("table", "row", "corpus", "model", "augment", "selection", "metric")
 DERIVED = ("mean", "std", "seeds", "folds", "seconds", "published", "published_std", "source")
 BY_RUN = ("runs", "macro_of", "seconds_of", "clips_of")
-COLUMNS = (*IDENTITY, *DERIVED, *BY_RUN, "parameters", "bytes", "device", "revision", "config")
+SIZES = ("parameters", "nonzero", "bytes")
+COLUMNS = (*IDENTITY, *DERIVED, *BY_RUN, *SIZES, "device", "revision", "config")
 
 
 def write_csv(path: Path, results: Sequence[Result], tables: Mapping[str, Table]) -> None:
@@ -204,6 +208,7 @@ def read_csv(path: Path) -> list[Result]:
                         clips_of=clips,
                         parameters=int(line["parameters"]),
                         bytes=int(line["bytes"]),
+                        nonzero=int(line.get("nonzero", 0)),
                         device=line["device"],
                         revision=line["revision"],
                         config=line["config"],

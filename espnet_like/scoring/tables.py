@@ -87,7 +87,8 @@ class Table:
         folds: those that a whole result has; any that were run where it is empty.
         overrides: dotted keys and values for every row.
         metric: what the published values are: of clips, or mean over classes.
-        columns: more of them: accuracy of each class, size of the weights file.
+        columns: more of them: accuracy of each class; parameters that are not zero and the bytes
+            of the weights file, beside the published size.
         domains: what the accuracies are broken down by (city, device).
         figure: the rows as a picture.
     """

@@ -203,18 +203,18 @@ TABLE = Table(
 
 def test_a_table_of_the_mean_over_classes_with_each_class_and_size() -> None:
     macro = {key: 0.4 for key in ((0, 1), (0, 2), (1, 1), (1, 2))}
-    own = result("ours", dict.fromkeys(macro, 0.9), macro_of=macro)
+    own = result("ours", dict.fromkeys(macro, 0.9), macro_of=macro, nonzero=7)
     page = render("C", {"t": TABLE}, [own], COUNTS)
     header, _, baseline, ours, other = [x for x in page.splitlines() if x.startswith("|")]
     assert header == (
         "| row | macro accuracy | seeds | per fold | published | difference | beyond noise | "
-        "bus, park | published by class | parameters | published parameters | bytes | "
-        "published bytes | seconds |"
+        "bus, park | published by class | parameters | nonzero | published parameters | "
+        "file (bytes) | published size | seconds |"
     )
     assert baseline.startswith("| baseline | published only |  |  | 87.3 |")
     assert "| 82.0, 92.6 |" in baseline
     assert ours.startswith("| ours | 40.00 ± 0.00 | 2 | 40.0 40.0 | 98.0 | -58.00 | yes |")
-    assert "| 70.8, 37.5 |  | 10 | 601,862 | 40 | 2,404,000 |" in ours
+    assert "| 70.8, 37.5 |  | 10 | 7 | 601,862 | 40 | 2,404,000 |" in ours
     assert other.startswith("| other | not run |")
     # of a run whose macro average nobody kept, the other metric does not stand in
     page = render("C", {"t": TABLE}, [replace(own, macro_of={})], COUNTS)

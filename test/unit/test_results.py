@@ -238,7 +238,7 @@ def test_the_page_compares_and_says_what_was_not_run(place):
     page = render("Corpus", {"t": table}, [result()], {})
     (plain,) = [line for line in page.splitlines() if line.startswith("| plain")]
     assert "67.50 ± 10.61" in plain and "55.0 80.0" in plain
-    assert "50.0 ± 1.0 | +17.50" in plain
+    assert "50.0 ± 1.00 | +17.50" in plain
     assert "| masked | not run |" in page
     # 17.5 points against 2 * sqrt((10.61 / sqrt 2)^2 + (1 / sqrt 3)^2) = 15.05
     assert plain.split("+17.50 |")[1].startswith(" yes")
