@@ -5,6 +5,7 @@ from espnet_like.features.cpjku import CpJku
 from espnet_like.features.kaldi_fbank import KaldiFbank
 from espnet_like.features.logmel import LogMel
 from espnet_like.features.logmel_deltas import LogMelDeltas
+from espnet_like.features.ssast_fbank import SSASTFbank
 from espnet_like.features.upb import Upb
 
 FRONT_ENDS: dict[str, type[FrontEnd]] = {
@@ -12,7 +13,17 @@ FRONT_ENDS: dict[str, type[FrontEnd]] = {
     "logmel": LogMel,
     "logmel_deltas": LogMelDeltas,
     "kaldi_fbank": KaldiFbank,
+    "ssast_fbank": SSASTFbank,
     "upb": Upb,
 }
 
-__all__ = ["FRONT_ENDS", "CpJku", "FrontEnd", "KaldiFbank", "LogMel", "LogMelDeltas", "Upb"]
+__all__ = [
+    "FRONT_ENDS",
+    "CpJku",
+    "FrontEnd",
+    "KaldiFbank",
+    "LogMel",
+    "LogMelDeltas",
+    "SSASTFbank",
+    "Upb",
+]

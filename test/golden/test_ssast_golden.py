@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from espnet_like.features import FRONT_ENDS
 from espnet_like.models import SSAST
 from espnet_like.models.ssast_checkpoint import load_state
+from espnet_like.registry import build
 
 CASES = {
     "esc_s10": {"num_classes": 50, "frames": 512, "stride": (10, 10)},
@@ -127,3 +129,12 @@ def test_five_steps_of_adam(golden: dict[str, Any]) -> None:
     torch.testing.assert_close(
         torch.tensor(losses, dtype=torch.float64), expected["losses"], **CLOSE
     )
+
+
+@pytest.mark.parametrize(("seconds", "preset"), [(5, "esc50"), (1, "sc_v2")])
+def test_features(golden: dict[str, Any], seconds: int, preset: str) -> None:
+    front_end = build(FRONT_ENDS, {"name": "ssast_fbank", "preset": preset}, "features")
+    found, frames = front_end(golden[f"wav{seconds}"][None])
+    expected = golden[f"feat{seconds}"]
+    assert frames.tolist() == [len(expected)]
+    torch.testing.assert_close(found[0, 0].mT, expected, **CLOSE)
