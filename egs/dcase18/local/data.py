@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Stage 1 of dcase18: the official layout -> data directories (espnet_like/data/dcase/prepare.py)."""
+"""Stage 1 of dcase18: the official layout -> data directories (espnet_like/data/dcase)."""
 
 from espnet_like.data.dcase import DCASE18
 from espnet_like.data.dcase.prepare import main
