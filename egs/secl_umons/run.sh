@@ -18,9 +18,9 @@ recipe_help() {
 
 recipe_options() {
   [[ $split == 1 || $split == 2 ]] || fail "--split $split: choose 1 or 2"
-  if [[ $split == 2 ]]; then
-    title="$title, split 2"
-    $demo || corpus=secl_umons_split2
+  if [[ $split == 2 ]] && ! $demo; then
+    title="SECL-UMONS, split 2" corpus=secl_umons_split2
+    results=split2 # rows of the same name as split 1's would take their place
   fi
   if $demo && [[ $model == resnet101 ]]; then model=resnet_small; fi
 }
