@@ -10,7 +10,10 @@
 #   stage_<name>                 any stage of its own, listed in stages
 #
 # Variables that a recipe sets: title, corpus, feats, model, augment, folds, table (what runs when
-# nothing else is asked for); see egs/README.md.
+# nothing else is asked for), finetune (a second run that starts from the first's weights); see
+# egs/README.md.
+#
+# Stages that a recipe lists if it has such runs: prune (after train), compress (before infer).
 
 : "${title:?}" "${corpus:?}" "${feats:?}" "${model:?}"
 
@@ -18,7 +21,7 @@
 
 stage=download
 : "${stop_stage:=}" "${table:=}" "${seeds:=}" "${folds:=1}" "${demo:=false}"
-: "${train:=train}" "${augment:=none}"
+: "${train:=train}" "${augment:=none}" "${finetune:=}"
 valid=false
 missing=false
 nj=$(env -u OMP_NUM_THREADS nproc) # which nproc would count instead of the cores
@@ -49,6 +52,7 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
   --model NAME       conf/model/NAME.yaml, here or in ../common (default: $model)
   --augment NAME     conf/augment/NAME.yaml, here or in ../common (default: $augment)
   --train NAME       conf/NAME.yaml (default: $train)
+  --finetune NAME    then train on by conf/NAME.yaml, in stage prune (default: ${finetune:-none})
   --seeds \"0 1 2\"    repeats (default: the table's, or 0)
   --folds \"1 2\"      folds (default: $folds)
   --missing          only runs that neither results.csv nor exp/ has
@@ -68,7 +72,7 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
 $(recipe_help)
 After --, any key of the configuration: ./run.sh --augment none -- --train.epochs 10"
 
-_table=$table _row="$model $augment $train"
+_table=$table _row="$model $augment $train $finetune"
 . ../../utils/parse_options.sh
 overrides=("$@")
 
@@ -119,6 +123,7 @@ plan_() {
     options+=(--table "$table")
   else
     options+=(--model "$model" --augment "$augment" --train "$train")
+    if [[ $finetune ]]; then options+=(--finetune "$finetune"); fi
   fi
   if $valid; then options+=(--valid); fi
   if $missing; then options+=(--missing "$results/results.csv"); fi
@@ -173,11 +178,23 @@ stage_stats() {
   done
 }
 
-stage_train() {
-  plan_ train
+# train_ STAGE: the runs that a stage trains, in an array.
+train_() {
+  plan_ "$1"
   if [[ $planned == 0 ]]; then return; fi
-  jobs_ --num-threads "$threads" --gpu "$ngpu" "JOB=1:$planned" "$logs/train.JOB.log" \
-    python -m espnet_like.bin.train --plan "$plans/train.jsonl" --job JOB --device "$device"
+  jobs_ --num-threads "$threads" --gpu "$ngpu" "JOB=1:$planned" "$logs/$1.JOB.log" \
+    python -m espnet_like.bin.train --plan "$plans/$1.jsonl" --job JOB --device "$device"
+}
+
+stage_train() { train_ train; }
+
+stage_prune() { train_ prune; } # what starts from the weights of stage train
+
+stage_compress() {
+  plan_ compress
+  if [[ $planned == 0 ]]; then return; fi
+  jobs_ --num-threads "$threads" --gpu "$ngpu" "JOB=1:1" "$logs/compress.JOB.log" \
+    python -m espnet_like.bin.compress --plan "$plans/compress.jsonl" --device "$device"
 }
 
 stage_infer() {
@@ -205,11 +222,14 @@ stage_pack() {
 }
 
 if [[ ${overrides[0]---} != --* ]]; then fail "${overrides[0]}: not an option; see --help"; fi
-if [[ $table && $_row != "$model $augment $train" ]]; then
+if [[ $table && $_row != "$model $augment $train $finetune" ]]; then
   if [[ $table != "$_table" ]]; then
     fail "--table $table says which models, augmentations and training: leave out the others"
   fi
   table= # the recipe's own, where something else was asked for
+fi
+if [[ $finetune && " ${stages[*]} " != *" prune "* ]]; then
+  fail "--finetune $finetune: this recipe has no stage prune"
 fi
 results=.
 if $demo; then

@@ -1,7 +1,7 @@
 """Stage compress: a run's weights as one small file, read back and scored beside the original.
 
-The values in the file are fp16; the network computes with them in the precision of its training
-configuration. What later stages score and report is this file.
+The values in the file are fp16; the network computes with them in fp32 (in bf16 autocast where its
+configuration says so). What later stages score and report is this file.
 """
 
 from __future__ import annotations
@@ -70,18 +70,19 @@ def store(run_: Run) -> None:
 def compare(run_: Run, where: torch.device) -> dict[str, Any]:
     """Size of the stored form; its accuracy on the test part, read back, and that of the original.
 
-    Logits are compared over the whole test part.
+    Accuracies are those of stage infer; logits are compared in fp32, over the whole test part.
     """
-    config = run_.config
+    config, precision = run_.config, run_.config.train.precision
     before, after = (run_.model(w, where) for w in (run_.trained_weights, run_.weights))
     clips = run_.inputs.clips(config.data.test, where)
-    old, new = (logits(m, clips, config.train.precision).float().cpu() for m in (before, after))
+    old, new = (logits(model, clips, "fp32").cpu() for model in (before, after))
+    scored = [logits(model, clips, precision).float().cpu() for model in (before, after)]
     return {
         **load_packed(run_.weights)[1],
         "scored": config.data.test,
-        "computed_in": config.train.precision,
-        "accuracy": accuracy(new, clips.targets),
-        "accuracy_before": accuracy(old, clips.targets),
+        "precision": precision,
+        "accuracy_before": accuracy(scored[0], clips.targets),
+        "accuracy": accuracy(scored[1], clips.targets),
         "largest_difference": float((new - old).abs().max()),
         "size": size_report(after, run_.weights),
     }
