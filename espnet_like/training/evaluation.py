@@ -25,12 +25,20 @@ def posteriors(
 
 @torch.no_grad()
 def logits(model: nn.Module, clips: ClipSet, precision: str, batch_size: int = 32) -> Tensor:
-    """Logits of every clip in the set's order, unaugmented. (N, K) on the clips' device."""
+    """Logits of every clip in the set's order, unaugmented. (N, K) on the clips' device.
+
+    Clips of unequal length share batches where the model keeps their padding out of it
+    (`mask_padding`), and go one by one where it does not.
+    """
     was_training = model.training
     model.eval()
+    exact = getattr(model, "mask_padding", False)
+    positions = clips.by_length(batch_size) if exact else clips.in_order(batch_size)
     rows = []
-    for batch in clips.batches(clips.in_order(batch_size)):
+    for batch in clips.batches(positions):
         with autocast(clips.device, precision):
             rows.append(model(batch.features, lengths=batch.lengths))
     model.train(was_training)
-    return torch.cat(rows)
+    found = torch.cat(rows)
+    place = torch.tensor([position for batch in positions for position in batch])
+    return found[place.argsort().to(found.device)]

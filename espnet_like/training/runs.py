@@ -85,7 +85,9 @@ class Run:
         How the weights are stored afterwards does not matter; those it starts from do.
         """
         data, init = self.config.data, self.config.train.init
-        sets = [Path(d) / "utt2labels" for d in (data.train, data.valid) if d]
+        names = ("utt2labels", "segments", "utt2portion")
+        sets = [Path(d) / name for d in (data.train, data.valid) if d for name in names]
+        sets = [path for path in sets if path.is_file()]
         start = [_hash(_start(init))] if init else []
         settings = identity(replace(self.config, store=None))
         return digest(settings, self.config.seed, *self.inputs.contents(sets), *start)
@@ -164,15 +166,21 @@ class Run:
         weights = read_json(self.directory / "train.json")["weights"]
         return {"weights": weights, "store": self.config.resolved()["store"]}
 
-    def inferred(self) -> bool:
-        """Whether the scores are those of the present weights and test part."""
-        done = self.directory / "scores" / "test.json"
-        if not (done.is_file() and read_json(done)["inputs"] == self._scored_inputs()):
+    def inferred(self, name: str = "test", directory: str | None = None) -> bool:
+        """Whether the scores are those of the present weights and clips; see `infer`."""
+        done = self.directory / "scores" / f"{name}.json"
+        inputs = self._scored_inputs(directory or self.config.data.test)
+        if not (done.is_file() and read_json(done)["inputs"] == inputs):
             return False
         return is_whole(done.with_suffix(".scp"))
 
-    def infer(self, device: torch.device) -> None:
-        """Score the test part: scores/test.ark,scp (posteriors) and scores/test.json, last.
+    def infer(self, device: torch.device, name: str = "test", directory: str | None = None) -> None:
+        """Score a set: scores/<name>.ark,scp (posteriors) and scores/<name>.json, last.
+
+        Args:
+            device: that computes.
+            name: of the set.
+            directory: its data directory; None for the test part.
 
         Raises:
             MissingInput: not trained, or an earlier stage is missing.
@@ -185,30 +193,31 @@ class Run:
             )
         if not self.stored():
             raise MissingInput(f"stage infer needs {self.weights}: run --stage compress")
-        if self.inferred():
-            log.info("%s: scores are fresh", self.directory)
-            return
         config, scores = self.config, self.directory / "scores"
+        directory = directory or config.data.test
+        if self.inferred(name, directory):
+            log.info("%s: scores of %s are fresh", self.directory, directory)
+            return
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
         model = self.model(self.weights, device)
-        clips = self.inputs.clips(config.data.test, device)
+        clips = self.inputs.clips(directory, device)
         multi_label = LOSSES[config.loss["name"]].multi_label
         found = posteriors(model, clips, multi_label, config.train.precision).numpy()
-        with ArkWriter(scores / "test.ark", scores / "test.scp") as writer:
+        with ArkWriter(scores / f"{name}.ark", scores / f"{name}.scp") as writer:
             for utt, row in zip(clips.utterances, found, strict=True):
                 writer.write(utt, row)
         write_json(
-            scores / "test.json",
+            scores / f"{name}.json",
             {
-                "inputs": self._scored_inputs(),
-                "scored": config.data.test,
+                "inputs": self._scored_inputs(directory),
+                "scored": directory,
                 "parameters": sum(p.numel() for p in model.parameters()),
                 "bytes": self.weights.stat().st_size,
                 "size": size_report(model, self.weights),
             },
         )
-        log.info("%s: scored %d clips of %s", self.directory, len(clips), config.data.test)
+        log.info("%s: scored %d clips of %s", self.directory, len(clips), directory)
 
     def model(self, weights: Path, device: torch.device) -> nn.Module:
         """The network with these weights, as it is scored."""
@@ -218,11 +227,13 @@ class Run:
             model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return model.to(device)
 
-    def _scored_inputs(self) -> str:
+    def _scored_inputs(self, directory: str) -> str:
         weights = read_json(self.directory / "train.json")["weights"]
         if self.config.store:
             weights = _hash(self.weights)
-        return digest(weights, *self.inputs.contents([Path(self.config.data.test) / "utt2labels"]))
+        names = ("utt2labels", "segments")
+        listed = [path for name in names if (path := Path(directory) / name).is_file()]
+        return digest(weights, *self.inputs.contents(listed))
 
     def _trainer(self, fingerprint: str, device: torch.device, ranks: Ranks) -> Trainer:
         config = self.config
