@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch import nn
 
 from espnet_like.models.cp_resnet import CPResNet
+from espnet_like.models.crnn import CRNN
 from espnet_like.models.resnet import ResNet
 from espnet_like.models.shared_resnet import SharedResNet
 from espnet_like.models.ssast import SSAST
@@ -17,10 +18,11 @@ from espnet_like.models.two_path_resnet import TwoPathResNet
 
 MODELS: dict[str, type[nn.Module]] = {
     "cp_resnet": CPResNet,
+    "crnn": CRNN,
     "shared_resnet": SharedResNet,
     "resnet": ResNet,
     "ssast": SSAST,
     "two_path_resnet": TwoPathResNet,
 }
 
-__all__ = ["MODELS", "SSAST", "CPResNet", "ResNet", "SharedResNet", "TwoPathResNet"]
+__all__ = ["CRNN", "MODELS", "SSAST", "CPResNet", "ResNet", "SharedResNet", "TwoPathResNet"]

@@ -1,0 +1,190 @@
+"""CRNN: convolutions, a recurrent sequence encoder and a classifier, for clips of any length.
+
+Ebbers and Haeb-Umbach (UPB, DCASE 2019 Task 2), Table 1.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from espnet_like.models.staged import Tap
+
+# Convolutions of the five blocks, and how much of frequency and time their pooling takes.
+BLOCKS = ((2, (2, 2)), (2, (2, 2)), (2, (2, 2)), (2, (2, 1)), (1, (2, 1)))
+
+
+class CRNN(nn.Module):
+    """2-d and 1-d convolutions, two GRU layers whose last output stands for the clip, a classifier.
+
+    Five blocks of 3 x 3 convolutions (w, 2w, 4w, 8w and 16w channels for base width w) halve
+    frequency, the first three time as well, rounding up: N frames become ceil(N / 8) steps, N >= 1.
+    Three 1-d convolutions see all frequencies of three steps; the GRU runs forward. Every
+    convolution has a bias, batch normalisation and ReLU. As published: 2,647,680 parameters.
+
+    A clip's logits do not depend on what it was batched with: in evaluation, what a convolution
+    made beyond the clip's own frames is put back to zero before the next, so that each sees what it
+    would see of the clip alone. The authors' code does not (`mask_padding` false), and padding
+    changes what stands next to it. In training, batch normalisation counts padded frames in its
+    statistics, here as there: batches should be of clips of similar length.
+
+    Args:
+        num_classes: number of logits.
+        in_channels: 1 (mono) or 2 (stereo) spectrograms.
+        num_bins: F of the features; the first 1-d convolution is made for it.
+        base_width: channels of the first block.
+        hidden: channels of the 1-d convolutions and units of the GRU and of the classifier.
+        conv_bias: the report does not say; the authors' code has it. (Batch normalisation takes
+            its effect away.)
+        mask_padding: keep padding at zero.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"paper": {}}
+    taps: tuple[str, ...] = (
+        "input", "block1", "block2", "block3", "block4", "block5", "conv1d",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        num_classes: int = 80,
+        in_channels: int = 1,
+        num_bins: int = 128,
+        base_width: int = 16,
+        hidden: int = 256,
+        conv_bias: bool = True,
+        mask_padding: bool = True,
+    ) -> None:
+        super().__init__()
+        if min(num_classes, in_channels, num_bins, base_width, hidden) < 1:
+            raise ValueError(
+                "num_classes, in_channels, num_bins, base_width and hidden must be at least 1"
+            )
+        self.num_bins = num_bins
+        self.mask_padding = mask_padding
+        width, bins = in_channels, num_bins
+        blocks = []
+        for index, (count, pool) in enumerate(BLOCKS):
+            out = base_width << index
+            convolutions = [
+                ConvNormReLU(nn.Conv2d(inputs, out, 3, padding=1, bias=conv_bias))
+                for inputs in [width, *[out] * (count - 1)]
+            ]
+            blocks.append(Block(convolutions, pool))
+            width, bins = out, -(-bins // pool[0])
+        self.blocks = nn.ModuleList(blocks)
+        self.conv1d = Block(
+            [
+                ConvNormReLU(nn.Conv1d(inputs, hidden, 3, padding=1, bias=conv_bias))
+                for inputs in (width * bins, hidden, hidden)
+            ]
+        )
+        self.gru = nn.GRU(hidden, hidden, num_layers=2, batch_first=True)
+        self.classifier = nn.Sequential(
+            nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        tap: Tap | None = None,
+    ) -> Tensor:
+        """Logits.
+
+        Args:
+            x: features, (B, C, F, T).
+            lengths: (B,) frames of each sample that are not padding, at least 1; None: all.
+            tap: called as `x = tap(k, x)` at tap k; None in evaluation. The map of the 1-d
+                convolutions has F = 1.
+
+        Returns:
+            (B, num_classes), in single precision under autocast too.
+
+        Raises:
+            RuntimeError: features of another number of bins.
+        """
+        if x.shape[2] != self.num_bins:
+            raise RuntimeError(f"model.num_bins is {self.num_bins}, the features have {x.shape[2]}")
+        steps = None if lengths is None else lengths.to(x.device)
+        if tap is not None:
+            x = tap(0, x)
+        for k, block in enumerate(self.blocks, start=1):
+            x, steps = block(x, steps, self.mask_padding)
+            if tap is not None:
+                x = tap(k, x)
+        x, steps = self.conv1d(x.flatten(1, 2), steps, self.mask_padding)
+        if tap is not None:
+            x = tap(len(self.blocks) + 1, x[:, :, None])[:, :, 0]
+        outputs, _ = self.gru(x.transpose(1, 2))  # (B, T', hidden); padding comes after the clip
+        with _single_precision(x.device.type):
+            return self.classifier(_last(outputs, steps).float())
+
+
+class Block(nn.Module):
+    """Convolutions, then max pooling over so much of (frequency, time), if any.
+
+    Pooling rounds up: a last frame without a partner counts as if a zero followed; after ReLU that
+    changes nothing.
+    """
+
+    def __init__(
+        self, convolutions: list[ConvNormReLU], pool: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(convolutions)
+        self.pool = nn.Identity() if pool is None else nn.MaxPool2d(pool, ceil_mode=True)
+        self.factor = 1 if pool is None else pool[1]
+
+    def forward(self, x: Tensor, steps: Tensor | None, mask: bool) -> tuple[Tensor, Tensor | None]:
+        """The map, and how many of its steps belong to each clip.
+
+        Args:
+            x: (B, C, T) or (B, C, F, T).
+            steps: (B,) steps of `x` that belong to each clip; None: all.
+            mask: zero what lies beyond them, before each convolution and before pooling.
+        """
+        beyond = None
+        if mask and steps is not None:
+            beyond = torch.arange(x.shape[-1], device=x.device) >= steps[:, None]
+            beyond = beyond.view(len(x), *[1] * (x.dim() - 2), -1)
+        x = _cleared(x, beyond)
+        for convolution in self.convolutions:
+            x = _cleared(convolution(x), beyond)
+        return self.pool(x), None if steps is None else -(-steps // self.factor)
+
+
+class ConvNormReLU(nn.Sequential):
+    """A convolution initialised as the authors do, batch normalisation and ReLU."""
+
+    def __init__(self, convolution: nn.Conv1d | nn.Conv2d) -> None:
+        nn.init.xavier_uniform_(convolution.weight)
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
+        norm = nn.BatchNorm1d if isinstance(convolution, nn.Conv1d) else nn.BatchNorm2d
+        super().__init__(convolution, norm(convolution.out_channels), nn.ReLU())
+
+
+def _single_precision(device: str) -> AbstractContextManager[None]:
+    """No autocast: scores of bfloat16 would often be equal, and ranks are what counts."""
+    available = torch.amp.is_autocast_available(device)  # not on meta
+    if available and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
+
+
+def _cleared(x: Tensor, beyond: Tensor | None) -> Tensor:
+    return x if beyond is None else x.masked_fill(beyond, 0.0)
+
+
+def _last(outputs: Tensor, steps: Tensor | None) -> Tensor:
+    """(B, T, H) to (B, H): the output at each clip's last step."""
+    if steps is None:
+        return outputs[:, -1]
+    index = (steps.long() - 1).clamp(min=0)
+    return outputs.gather(1, index[:, None, None].expand(-1, 1, outputs.shape[2]))[:, 0]

@@ -1,0 +1,214 @@
+"""The CRNN against Table 1, against clips put through alone, and against packed sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from espnet_like.errors import UserError
+from espnet_like.models import MODELS
+from espnet_like.models.crnn import CRNN
+from espnet_like.models.summary import macs, parameters, tap_shapes
+from espnet_like.registry import build
+
+SMALL: dict[str, Any] = {"num_classes": 5, "num_bins": 33, "base_width": 2, "hidden": 8}
+
+
+def meta(**kwargs: Any) -> CRNN:
+    with torch.device("meta"):
+        return CRNN(**kwargs)
+
+
+@pytest.fixture
+def model() -> CRNN:
+    """Small, in evaluation, its batch normalisation as after some training."""
+    torch.manual_seed(0)
+    return with_statistics(CRNN(**SMALL)).eval()
+
+
+def with_statistics(model: CRNN) -> CRNN:
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+    return model
+
+
+def padded(lengths: list[int], extra: int = 0, bins: int = 33) -> tuple[list[Tensor], Tensor]:
+    """Clips (1, F, n), and their batch with what should not matter beyond their ends."""
+    clips = [torch.randn(1, bins, n) for n in lengths]
+    batch = torch.full((len(clips), 1, bins, max(lengths) + extra), 7.0)
+    for row, clip in zip(batch, clips, strict=True):
+        row[..., : clip.shape[-1]] = clip
+    return clips, batch
+
+
+def test_published_sizes() -> None:
+    model = meta()
+    assert parameters(model) == 2_647_680
+    assert parameters(meta(conv_bias=False)) == 2_646_176
+    assert sum(b.numel() for b in model.buffers()) == 3_020  # of batch normalisation
+    parts = {name: parameters(part) for name, part in model.named_children()}
+    assert [parameters(b) for b in model.blocks] == [2_544, 14_016, 55_680, 221_952, 295_680]
+    assert parts["conv1d"] == 1_181_952 and parts["gru"] == 789_504
+    assert parts["classifier"] == 65_792 + 20_560
+
+
+@pytest.mark.parametrize("frames", [*range(1, 19), 101, 751, 1501])
+def test_table_1_and_its_steps(frames: int) -> None:
+    n2, n4, n8 = ceil(frames / 2), ceil(frames / 4), ceil(frames / 8)
+    assert tap_shapes(meta(), (1, 128, frames)) == {
+        "input": [1, 128, frames],
+        "block1": [16, 64, n2],
+        "block2": [32, 32, n4],
+        "block3": [64, 16, n8],
+        "block4": [128, 8, n8],
+        "block5": [256, 4, n8],
+        "conv1d": [256, 1, n8],
+    }
+
+
+def test_macs_by_hand() -> None:
+    model, frames, bins, inputs = meta(), 101, 128, 1
+    total = 0
+    for width, count, halves in ((16, 2, 1), (32, 2, 1), (64, 2, 1), (128, 2, 0), (256, 1, 0)):
+        for _ in range(count):
+            total += 9 * inputs * width * bins * frames
+            inputs = width
+        bins, frames = bins // 2, ceil(frames / 2) if halves else frames
+    total += 3 * (1024 + 256 + 256) * 256 * frames
+    total += 2 * (2 * 3 * 256 * 256) * frames  # two layers, three gates, input and state
+    total += 256 * 256 + 256 * 80
+    assert macs(model, (1, 128, 101)) == total
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(0, 20))
+@settings(max_examples=30, deadline=None, derandomize=True)
+@torch.no_grad()
+def test_a_clips_logits_do_not_depend_on_its_batch(lengths: list[int], extra: int) -> None:
+    torch.manual_seed(0)
+    model = with_statistics(CRNN(**SMALL)).eval()
+    clips, batch = padded(lengths, extra)
+    found = model(batch, lengths=torch.tensor(lengths))
+    for row, clip in zip(found, clips, strict=True):
+        torch.testing.assert_close(row, model(clip[None])[0], atol=1e-6, rtol=1e-6)
+
+
+@torch.no_grad()
+def test_without_masks_padding_is_felt_at_the_edge(model: CRNN) -> None:
+    clips, batch = padded([9, 40])
+    model.mask_padding = False
+    found = model(batch, lengths=torch.tensor([9, 40]))
+    torch.testing.assert_close(found[1], model(clips[1][None])[0])
+    assert not torch.allclose(found[0], model(clips[0][None])[0], atol=1e-4)
+
+
+@torch.no_grad()
+def test_it_is_the_network_of_packed_sequences(model: CRNN) -> None:
+    """Spelled out with functions, clip by clip as far as the GRU, then as the authors pack."""
+    lengths = [40, 17, 8, 1]
+    clips, batch = padded(lengths)
+    sequences = []
+    for clip in clips:
+        x = clip[None]
+        for index, block in enumerate(model.blocks):
+            for conv, norm, _ in block.convolutions:
+                x = norm(conv(x)).relu()
+            after = (x.shape[2] % 2, x.shape[3] % 2 if index < 3 else 0)  # a zero at the end
+            x = nn.functional.pad(x, (0, after[1], 0, after[0]))
+            x = nn.functional.max_pool2d(x, (2, 2) if index < 3 else (2, 1))
+        x = torch.stack([x[0, c, f] for c in range(x.shape[1]) for f in range(x.shape[2])])[None]
+        for conv, norm, _ in model.conv1d.convolutions:
+            x = norm(conv(x)).relu()
+        sequences.append(x[0].T)
+    packed = pack_padded_sequence(
+        nn.utils.rnn.pad_sequence(sequences, batch_first=True),
+        torch.tensor([len(s) for s in sequences]),
+        batch_first=True,
+    )
+    _, states = model.gru(packed)  # the last layer's state at each sequence's own end
+    expected = model.classifier(states[-1])
+    torch.testing.assert_close(model(batch, torch.tensor(lengths)), expected, atol=1e-6, rtol=0)
+
+
+def test_taps_see_the_maps_and_their_changes_count(model: CRNN) -> None:
+    x = torch.randn(2, 1, 33, 30)
+    plain = model(x)
+    for layer in range(7):
+        seen: list[int] = []
+        changed = model(x, tap=half(layer, seen))
+        assert seen == list(range(7)) and not torch.allclose(changed, plain, atol=1e-5)
+
+
+def half(layer: int, seen: list[int]) -> Callable[[int, Tensor], Tensor]:
+    def tap(k: int, x: Tensor) -> Tensor:
+        assert x.dim() == 4
+        seen.append(k)
+        return x * 0.5 if k == layer else x
+
+    return tap
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_gradients_are_finite_at_every_tap(precision: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = CRNN(**SMALL)
+    kept: list[Tensor] = []
+
+    def keep(k: int, x: Tensor) -> Tensor:
+        x = x.clone().requires_grad_() if k == 0 else x * 1.0
+        x.retain_grad()
+        kept.append(x)
+        return x
+
+    _, batch = padded([30, 9, 1])
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        logits = model(batch, lengths=torch.tensor([30, 9, 1]), tap=keep)
+    assert logits.shape == (3, 5) and logits.dtype == torch.float32
+    nn.functional.binary_cross_entropy_with_logits(logits, torch.rand(3, 5)).backward()
+    grads = [x.grad for x in kept] + [p.grad for p in model.parameters()]
+    assert all(g is not None and g.isfinite().all() for g in grads)
+    assert all(x.grad.any() for x in kept)  # type: ignore[union-attr]
+    assert not kept[0].grad[1, ..., 9:].any()  # type: ignore[index]  # masked
+
+
+@torch.no_grad()
+def test_compiled_it_is_the_same(model: CRNN) -> None:
+    _, batch = padded([30, 9, 17])
+    lengths = torch.tensor([30, 9, 17])
+    compiled = torch.compile(model, backend="eager")
+    torch.testing.assert_close(compiled(batch, lengths=lengths), model(batch, lengths=lengths))
+
+
+def test_initial_weights() -> None:
+    torch.manual_seed(0)
+    model = CRNN()
+    for conv in [m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d))]:
+        assert conv.bias is not None and not conv.bias.any()
+        area = conv.weight[0, 0].numel()
+        bound = (6 / (area * (conv.in_channels + conv.out_channels))) ** 0.5
+        assert conv.weight.abs().max() <= bound
+        assert conv.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"num_classes": 0}, {"num_bins": 0}, {"base_width": 0}, {"hidden": -1}]
+)
+def test_arguments_out_of_range(bad: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="must be at least 1"):
+        build(MODELS, {"name": "crnn", **bad}, "model")
+
+
+def test_another_number_of_bins_is_refused(model: CRNN) -> None:
+    with pytest.raises(RuntimeError, match=r"model.num_bins is 33, the features have 40"):
+        model(torch.randn(1, 1, 40, 30))
