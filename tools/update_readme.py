@@ -19,7 +19,7 @@ from espnet_like.files import write_text
 from espnet_like.scoring.markdown import markdown
 from espnet_like.scoring.report import summary
 from espnet_like.scoring.results import read_csv
-from espnet_like.scoring.tables import read_tables
+from espnet_like.scoring.table_files import read_tables
 
 OPEN, CLOSE = "<!-- results: tools/update_readme.py -->\n", "<!-- end of results -->\n"
 HEADER = ("recipe", "table", "row", "accuracy (%)", "runs", "scored")

@@ -12,15 +12,8 @@ from espnet_like.config import Experiment, experiment
 from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.files import write_text
 from espnet_like.scoring.results import Result, read_csv
-from espnet_like.scoring.tables import (
-    Place,
-    Planned,
-    Row,
-    Table,
-    config_digest,
-    plan,
-    read_table,
-)
+from espnet_like.scoring.table_files import Row, Table, read_table
+from espnet_like.scoring.tables import Place, Planned, config_digest, plan
 from espnet_like.training.runs import Run
 
 STAGES = ("waves", "train", "prune", "compress", "infer", "all")

@@ -18,7 +18,8 @@ from espnet_like.scoring.report import of_table, render
 from espnet_like.scoring.results import Result, collect, merge_results, read_csv, write_csv
 from espnet_like.scoring.sharing import share
 from espnet_like.scoring.sweep import sweep
-from espnet_like.scoring.tables import Planned, Table, read_tables
+from espnet_like.scoring.table_files import Table, read_tables
+from espnet_like.scoring.tables import Planned
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,12 +11,11 @@ from espnet_like.scoring.markdown import markdown
 from espnet_like.scoring.results import Result
 
 NOTES = """\
-In brackets 95 % intervals for the clips that there are: Wilson's for the share of right clips; for
-the mean over classes, those of the classes together. Seeds score the same clips: the value is their
-mean, and a clip counts once. Clips of one place are alike, so the true intervals are wider. A value
-is seen when the training part has clips of it.
+In brackets: 95 % intervals from the number of clips (Wilson's; of a mean over classes, those of the
+classes combined). Several seeds score the same clips: the value is their mean, and a clip counts
+once. Clips of one place resemble each other, so the true uncertainty is larger. Seen: the training
+part has clips of this value.
 """
-
 
 ALL = "*all*"
 

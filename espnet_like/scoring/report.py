@@ -11,7 +11,7 @@ from espnet_like.scoring.counts import Counts, Part, total
 from espnet_like.scoring.domains import section
 from espnet_like.scoring.markdown import markdown
 from espnet_like.scoring.results import Result
-from espnet_like.scoring.tables import Row, Table
+from espnet_like.scoring.table_files import Row, Table
 
 SELECTIONS = {
     "last": "last epoch",

@@ -9,7 +9,8 @@ from pathlib import Path
 from espnet_like.config import experiment
 from espnet_like.layers import merge
 from espnet_like.scoring.results import Result, merge_results
-from espnet_like.scoring.tables import Table, config_digest, row_layers
+from espnet_like.scoring.table_files import Table
+from espnet_like.scoring.tables import config_digest, row_layers
 
 
 def share(results: Sequence[Result], tables: Mapping[str, Table], conf: Path) -> list[Result]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from espnet_like.scoring.figures import colours, plt
 from espnet_like.scoring.report import standard_error
 from espnet_like.scoring.results import Result
-from espnet_like.scoring.tables import Row, Table
+from espnet_like.scoring.table_files import Row, Table
 
 
 def sweep(table: Table, results: Mapping[str, Result | None]) -> Figure:

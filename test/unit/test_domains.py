@@ -32,7 +32,8 @@ from espnet_like.scoring.report import of_table, render
 from espnet_like.scoring.results import Result, read_csv
 from espnet_like.scoring.sharing import share
 from espnet_like.scoring.sweep import sweep
-from espnet_like.scoring.tables import Place, Planned, Row, Sweep, Table, config_digest, plan
+from espnet_like.scoring.table_files import Row, Sweep, Table
+from espnet_like.scoring.tables import Place, Planned, config_digest, plan
 
 LABELS = ("bus", "park", "tram")
 
@@ -261,7 +262,7 @@ def scored(planned: Planned, right: int) -> None:
 def test_stage_report_breaks_results_down(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from espnet_like.scoring.tables import read_tables
+    from espnet_like.scoring.table_files import read_tables
 
     tables = read_tables(place.conf)
     plain, masked = plan(place, tables["t"])

@@ -14,7 +14,7 @@ import torch
 from espnet_like.scoring.counts import read_counts
 from espnet_like.scoring.report import render
 from espnet_like.scoring.results import read_csv
-from espnet_like.scoring.tables import read_tables
+from espnet_like.scoring.table_files import read_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(path.parent for path in ROOT.glob("egs/*/results.csv"))

@@ -14,15 +14,8 @@ from espnet_like.errors import MissingInput, UserError
 from espnet_like.scoring.report import render, standard_error, summary
 from espnet_like.scoring.results import Result, merge_results, read_csv, write_csv
 from espnet_like.scoring.sharing import share
-from espnet_like.scoring.tables import (
-    Place,
-    Row,
-    Table,
-    config_digest,
-    plan,
-    read_table,
-    read_tables,
-)
+from espnet_like.scoring.table_files import Row, Table, read_table, read_tables
+from espnet_like.scoring.tables import Place, config_digest, plan
 
 CONF = {
     "features.yaml": "features: {name: cpjku}\n",
