@@ -303,14 +303,21 @@ def test_demo_knows_its_wrong_labels(demo_db, demo_sets):
 def test_demo_sets_stand_apart(demo_sets):
     curated, noisy = (DataDir.load(demo_sets / name) for name in ("curated", "noisy"))
     assert len(curated.utterances) == 200 - 6 - 1 and len(noisy.utterances) == 160
-    sizes, tested = [], []
-    for k in range(1, 6):
-        train, test = (DataDir.load(demo_sets / f"fold{k}" / part) for part in ("train", "test"))
-        assert set(train.utterances) | set(test.utterances) == set(curated.utterances)
-        assert not set(train.groups.values()) & set(test.groups.values())
-        tested += test.utterances
-        sizes.append(len(test.utterances))
-    assert sorted(tested) == list(curated.utterances) and max(sizes) - min(sizes) <= 1
+    for k in range(3):
+        excerpts = DataDir.load(demo_sets / f"noisy_s{k}")
+        sizes, tested = [], []
+        for fold in range(1, 6):
+            place = demo_sets / f"fold{5 * k + fold}"
+            train, test = (DataDir.load(place / part) for part in ("train", "test"))
+            known = set(curated.utterances) - set(test.utterances)
+            assert set(train.utterances) == known | set(excerpts.utterances)
+            assert {u for u, p in train.domains["portion"].items() if p == "curated"} == known
+            assert not set(train.groups.values()) & set(test.groups.values())
+            tested += test.utterances
+            sizes.append(len(test.utterances))
+        assert sorted(tested) == list(curated.utterances) and max(sizes) - min(sizes) <= 1
+    norm = DataDir.load(demo_sets / "norm")
+    assert {*norm.utterances} == {*curated.utterances, *noisy.utterances} and not norm.segments
     ids = [set(DataDir.load(demo_sets / f"noisy_s{k}").utterances) for k in range(3)]
     assert [len(i) for i in ids] == [320] * 3 and len(ids[0] | ids[1] | ids[2]) == 960
     assert problems(demo_sets / "noisy_s0", audio=True, against=[demo_sets / "test"]) == []

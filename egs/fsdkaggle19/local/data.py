@@ -6,19 +6,24 @@
     <out>/noisy                    to train on, wrong labels among them
     <out>/noisy_s<k>               the noisy recordings, each cut in two at a place drawn with seed
                                    k = 0, 1, 2: segments, ids <recording>_s<k>_1 and _2
-    <out>/fold<k>/{train,test}     curated in five equal parts; test: part k, train: the other four
+    <out>/fold<n>/{train,test}     n = 1..15, for the models that relabel: f = (n - 1) mod 5 + 1,
+                                   k = (n - 1) div 5; test: part f of five equal ones of curated,
+                                   train: the other four and all of noisy_s<k>
+    <out>/norm                     curated and noisy, whole: what features are normalised by
     <out>/test                     all test clips; test_public and test_private: its two parts
     <out>/noisy_true               noisy with true labels; the demo alone knows them
 
 What is trained on has no clips longer than --max-seconds, and none of the six that the publisher
 found to be bad. `all` and the test sets have every clip. `utt2spk` is the Freesound sound or the
-Flickr video.
+Flickr video, `utt2portion` curated, noisy or test.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import fsd
@@ -27,6 +32,7 @@ import numpy as np
 from espnet_like.data.corpus import check_apart, is_fresh, write_sets
 from espnet_like.data.directory import DataDir
 from espnet_like.data.excerpts import cut_in_two
+from espnet_like.data.sets import combine
 from espnet_like.data.tables import by_group
 from espnet_like.errors import UserError, run
 from espnet_like.files import digest
@@ -77,11 +83,15 @@ def make_sets(
         sets[f"noisy_s{k}"] = cut.subset(
             u for u, s in cut.segments.items() if s.recording in noisy.wav
         )
+    sets["norm"] = combine([sets["curated"], noisy])
     folds = fold_of(sets["curated"])
-    for k in range(1, FOLDS + 1):
-        sets[f"fold{k}/train"] = sets["curated"].subset(u for u, fold in folds.items() if fold != k)
-        sets[f"fold{k}/test"] = sets["curated"].subset(u for u, fold in folds.items() if fold == k)
-        check_apart(sets, f"fold{k}/train", f"fold{k}/test")
+    for k, fold in product(range(SPLITS), range(1, FOLDS + 1)):
+        name = f"fold{FOLDS * k + fold}"
+        held_out = {utt for utt, of in folds.items() if of == fold}
+        rest = sets["curated"].subset(utt for utt in folds if utt not in held_out)
+        sets[f"{name}/train"] = combine([rest, sets[f"noisy_s{k}"]])
+        sets[f"{name}/test"] = sets["curated"].subset(held_out)
+        check_apart(sets, f"{name}/train", f"{name}/test")
     sets["test"] = all_clips.subset(parts["test"])
     for usage in fsd.USAGES:
         ids = [utt for utt, clip in parts["test"].items() if clip.usage == usage]
@@ -124,7 +134,10 @@ def prepare(
     for part in fsd.PARTS:
         clips |= parts[part.name]
         durations |= fsd.check_files(root, part, parts[part.name])
-    sets = make_sets(to_data(clips, durations, labels), parts, drop_known_bad, max_seconds)
+    everything = to_data(clips, durations, labels)
+    portion = {utt: name for name, own in parts.items() for utt in own}
+    everything = replace(everything, domains={"portion": portion})
+    sets = make_sets(everything, parts, drop_known_bad, max_seconds)
     if true := fsd.read_truth(root, parts["noisy"], labels):
         sets["noisy_true"] = to_data(true, durations, labels).subset(sets["noisy"].utterances)
     both = fsd.crossing(parts["curated"].values(), parts["test"].values())
