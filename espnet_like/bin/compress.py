@@ -7,6 +7,7 @@ configuration says so). What later stages score and report is this file.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from espnet_like.bin.plan import read_plan
 from espnet_like.bin.train import add_device, device
 from espnet_like.compress.packed import load_packed, pack, rounded
 from espnet_like.compress.size import size_report, size_table
-from espnet_like.config import Store
-from espnet_like.errors import UserError, run
+from espnet_like.config import Store, experiment, load_layers
+from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.files import atomic_path, write_json
 from espnet_like.scoring.metrics import accuracy
 from espnet_like.training.evaluation import logits
@@ -28,12 +29,18 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="compress", description=__doc__.splitlines()[0], allow_abbrev=False
     )
-    parser.add_argument("--plan", type=Path, required=True, help="list of runs")
+    parser.add_argument("--plan", type=Path, help="list of runs")
     parser.add_argument("--job", type=int, help="line of the list, from 1; all when not given")
+    parser.add_argument("--run", type=Path, help="instead of a list: directory of a trained run")
     add_device(parser)
-    args = parser.parse_args(argv)
-    for planned in read_plan(args.plan, args.job):
-        run_ = Run(planned.directory, planned.config)
+    args, overrides = parser.parse_known_args(argv)
+    if args.plan and not (args.run or overrides):
+        runs = [Run(p.directory, p.config) for p in read_plan(args.plan, args.job)]
+    elif args.run and not args.plan:
+        runs = [_alone(args.run, overrides)]
+    else:
+        raise UserError("give --plan LIST, or --run DIRECTORY [--store.limit BYTES ...]")
+    for run_ in runs:
         store(run_)
         report = compare(run_, device(args.device))
         write_json(run_.directory / "compress.json", report)
@@ -45,13 +52,26 @@ def main(argv: list[str] | None = None) -> None:
         )
 
 
+def _alone(directory: Path, overrides: list[str]) -> Run:
+    """A run as its config.yaml describes it, with a stored form."""
+    config = experiment(load_layers([directory / "config.yaml"], overrides))
+    return Run(directory, replace(config, store=config.store or Store()))
+
+
 def store(run_: Run) -> None:
     """Write the stored form of a trained run, at the finest precision that its limit allows.
 
     Raises:
-        UserError: too large at any precision.
+        MissingInput: not trained. UserError: no stored form asked for; too large at any precision.
     """
-    settings = run_.config.store or Store()
+    settings = run_.config.store
+    if settings is None:
+        raise UserError(f"{run_.directory}: no store in its configuration: set --store.limit")
+    if not run_.trained():
+        raise MissingInput(
+            f"stage compress needs {run_.directory}/train.json of these settings: "
+            f"run --stage {run_.training_stage}"
+        )
     trained = run_.model(run_.trained_weights, torch.device("cpu")).state_dict()
     for significand in range(settings.significand, 1, -1):
         metadata = {**run_.origin(), "significand": significand}

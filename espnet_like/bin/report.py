@@ -104,7 +104,7 @@ def draw(runs: list[Planned], directory: Path) -> None:
         counts = np.sum([result["confusion"] for result in results], 0)
         accuracy = counts.trace() / counts.sum()
         title = f"{row}: {100 * accuracy:.1f} % of {counts.sum()} scored clips"
-        name = f"confusion_{own[0].model}_{own[0].augment}.png"
+        name = f"confusion_{own[0].directory.parents[1].name}.png"  # fold and seed are below
         figures.save(figures.confusion(counts, results[0]["labels"], title), directory / name)
     print(f"{directory}: learning curves and {len(by_row)} confusion matrices")
 

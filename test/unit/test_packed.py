@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from espnet_like.bin import compress
 from espnet_like.bin.compress import compare, store
 from espnet_like.bin.pack import pack as pack_classifier
 from espnet_like.compress.packed import MAGIC, is_packed, load_packed, pack, rounded
@@ -193,6 +194,22 @@ def test_what_is_scored_is_the_stored_form(run):
     assert report["accuracy"] == sum(right) / len(right)
     assert 0 < report["largest_difference"] < 0.05
     assert report["significand"] == 11
+
+
+def test_a_run_of_another_recipe_is_stored_by_hand(run, tmp_path, capsys):
+    dense = run.directory.with_name("dense")
+    compress.main(["--run", str(dense), "--store.significand", "9", "--device", "cpu"])
+    told = capsys.readouterr().out
+    assert "9 bits of precision" in told and "file on disk" in told
+    assert load_packed(dense / "checkpoints" / "final.packed")[1]["significand"] == 9
+    for options in ([], ["--run", str(dense), "--plan", "list"]):
+        with pytest.raises(UserError, match="give --plan LIST, or --run"):
+            compress.main(options)
+    with pytest.raises(UserError, match="no such configuration"):
+        compress.main(["--run", str(tmp_path)])
+    untrained = Run(tmp_path / "run", run.config)
+    with pytest.raises(MissingInput, match="run --stage prune"):
+        store(untrained)
 
 
 def test_other_storage_remakes_the_file_and_not_the_training(run):

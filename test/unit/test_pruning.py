@@ -12,7 +12,9 @@ from torch import nn
 from torch.nn.utils import prune as reference
 
 from espnet_like.compress.pruning import conv_weights, prune
+from espnet_like.config import experiment
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.layers import merge
 from espnet_like.models import CPResNet
 from espnet_like.scoring.table_files import Row, Table
 from espnet_like.scoring.tables import Place, config_digest, plan, row_layers
@@ -186,6 +188,10 @@ def test_a_row_starts_from_the_row_above(tmp_path):
     assert second.directory != first.directory and second.row == "pruned"
     (other,) = [p for p in plan(place, table, seeds=[4]) if p.row == "pruned"]
     assert config_digest(other.config) == config_digest(second.config)  # places do not matter
+    whole = merge(row_layers(tmp_path, table, rows[1]), {"data": {"corpus": "c"}})
+    assert config_digest(experiment(whole)) == config_digest(
+        second.config
+    )  # nor need they be known
     longer = Table("t", "small", (Row("dense", "none"), rows[1]), "c")
     changed = row_layers(tmp_path, longer, rows[1])["train"]["init"]["config"]
     assert changed != second.config.train.init.config

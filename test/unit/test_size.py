@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from espnet_like.compress.packed import pack, rounded
 from espnet_like.compress.pruning import conv_weights, prune
 from espnet_like.compress.size import size_report, size_table
-from espnet_like.models import CPResNet
+from espnet_like.models import CPResNet, SharedResNet
 
 
 def file_of(tmp_path, count: int):
@@ -60,6 +61,29 @@ def test_zeros_shared_parameters_and_units_by_hand(tmp_path):
     lines = size_table(report).splitlines()
     assert len(lines) == 1 + 5 + 1
     assert "1,500 bytes, 1.5 KB" in lines[-1]
+
+
+def test_the_published_size_of_the_pruned_shared_resnet(tmp_path):
+    """FreqMix report, Table 4: 246K parameters, 491 KB. And the file is smaller than that."""
+    torch.manual_seed(0)
+    model = SharedResNet(num_classes=3, in_channels=2, ssn=2)
+    convs = conv_weights(model)
+    for name, parameter in model.named_parameters():
+        fan_in = parameter[0].numel() if name in convs else 10
+        nn.init.normal_(parameter, float(name not in convs), fan_in**-0.5)
+    for buffer in model.buffers():
+        if buffer.is_floating_point():
+            nn.init.normal_(buffer)
+    prune(model, 0.6)
+    path = tmp_path / "final.packed"
+    path.write_bytes(pack(rounded(model.state_dict()), {}))
+    report = size_report(model, path)
+    assert sum(w.numel() for w in convs.values()) == 593_792
+    assert report["dcase"]["values"] == 237_517
+    assert report["nonzero"]["values"] == 245_587
+    assert report["nonzero"]["float16"]["bytes"] == 491_174
+    assert report["nonzero_and_statistics"]["values"] == 245_587 + 9_350
+    assert report["file"]["bytes"] < 480_000
 
 
 def test_a_pruned_network_keeps_the_share_of_its_convolutions(tmp_path):
