@@ -234,13 +234,14 @@ class Train:
 class Experiment:
     """One run, complete: this is what `config.yaml` in its directory holds.
 
-    `normalize: false` leaves features as the front end gives them; else each bin is brought to
-    mean 0 and deviation 1 by the statistics of the training part.
+    `normalize` brings each bin to mean 0 and deviation 1 by the statistics of the training part;
+    `one_scale` brings each bin to mean 0 and divides all by one number, the deviation that is left
+    over all bins, as UPB's report does; `false` leaves features as the front end gives them.
     """
 
     features: dict[str, Any] = field(default_factory=dict)
     audio: Audio = field(default_factory=Audio)
-    normalize: bool = True
+    normalize: bool | Literal["one_scale"] = True
     model: dict[str, Any] = field(default_factory=dict)
     augment: dict[str, Any] = field(default_factory=lambda: {"name": "none"})
     loss: dict[str, Any] = field(default_factory=lambda: {"name": "cross_entropy"})

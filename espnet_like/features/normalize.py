@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -63,6 +63,11 @@ class Stats:
         """(F,) float64, unbiased (divided by count - 1); zeros for fewer than two values."""
         return np.sqrt(self.deviations / max(1, self.count - 1))
 
+    @property
+    def scale(self) -> float:
+        """Deviation from the bins' own means over all bins, sqrt(mean of (x - mean_f)^2)."""
+        return float(np.sqrt(self.deviations.mean() / max(1, self.count)))
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON, whole."""
         value = {
@@ -97,7 +102,7 @@ class Stats:
 
 
 class Normalize(nn.Module):
-    """(x - mean) / std per bin.
+    """(x - mean) / std, with a mean and a deviation for each bin.
 
     A bin that never changes (its spread is nothing beside float32's rounding, as in an empty mel
     filter) is only centred. The buffers are part of the state: a packed model carries them.
@@ -122,13 +127,20 @@ class Normalize(nn.Module):
         self.register_buffer("std", std.masked_fill(constant, 1.0).float())
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], apply: bool = True) -> Normalize:
+    def load(
+        cls, path: str | os.PathLike[str], how: bool | Literal["one_scale"] = True
+    ) -> Normalize:
         """From the statistics of stage 3; errors as `Stats.load`.
 
-        With `apply` false, for features that are to stay as they are: mean 0, deviation 1.
+        Args:
+            path: JSON of the statistics.
+            how: true: (x - mean) / std per bin; `one_scale`: (x - mean) / scale, the mean per bin
+                and one scale for all, `Stats.scale`; false: features stay as they are.
         """
         stats = Stats.load(path)
-        if not apply:
+        if how == "one_scale":
+            return cls(stats.mean, np.full_like(stats.mean, stats.scale))
+        if not how:
             return cls(np.zeros_like(stats.mean), np.ones_like(stats.mean))
         return cls(stats.mean, stats.std)
 

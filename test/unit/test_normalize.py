@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from espnet_like.config import experiment
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features.normalize import Normalize, Stats
 
@@ -94,6 +95,59 @@ def test_normalised_features_have_mean_0_and_std_1(tmp_path: Path) -> None:
     values = pooled([normalize(torch.from_numpy(part)[None])[0].numpy() for part in parts])
     np.testing.assert_allclose(values.mean(1), 0, atol=1e-2)  # float32 at 1000 +- 0.01
     np.testing.assert_allclose(values.std(1, ddof=1), 1, rtol=1e-2)
+
+
+def one_scale(parts: list[np.ndarray]) -> tuple[np.ndarray, float]:
+    """Mean per bin, and sqrt(E[x^2] - mean over bins of mean^2) over everything."""
+    values = pooled(parts)
+    mean = values.mean(1)
+    return mean, float(np.sqrt(np.square(values).mean() - np.square(mean).mean()))
+
+
+def test_one_scale_for_all_bins_from_merged_sets(tmp_path: Path) -> None:
+    curated, noisy = clips([50, 70]), clips([30], seed=1)
+    stats = Stats(3)
+    for group in (curated, noisy):
+        part = Stats(3)
+        for clip in group:
+            part.add(clip)
+        stats.merge(part)
+    stats.save(tmp_path / "stats.json")
+    mean, scale = one_scale([*curated, *noisy])
+    assert stats.scale == pytest.approx(scale, rel=1e-9)
+    normalize = Normalize.load(tmp_path / "stats.json", "one_scale")
+    found = normalize(torch.from_numpy(noisy[0])[None])[0].numpy()
+    expected = (noisy[0] - mean[:, None]) / scale
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    values = pooled([normalize(torch.from_numpy(c)[None])[0].numpy() for c in curated + noisy])
+    np.testing.assert_allclose(values.mean(1), 0, atol=1e-4)
+    assert np.square(values).mean() == pytest.approx(1, rel=1e-4)
+    assert values.std(1).max() > 1.5 > 0.01 > values.std(1).min()  # bins keep their proportions
+
+
+def test_nothing_has_scale_0_and_silence_is_only_centred(tmp_path: Path) -> None:
+    assert Stats(2).scale == 0
+    stats = Stats(2)
+    stats.add(np.full((1, 2, 9), -41.4, np.float32))
+    stats.save(tmp_path / "stats.json")
+    normalize = Normalize.load(tmp_path / "stats.json", "one_scale")
+    assert normalize(torch.full((1, 1, 2, 3), -41.4)).abs().max() < 1e-4
+
+
+def test_the_configuration_says_how() -> None:
+    assert [experiment({"normalize": how}).normalize for how in (True, False, "one_scale")] == [
+        True, False, "one_scale",
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="normalize"):
+        experiment({"normalize": "two_scales"})
+
+
+def test_false_leaves_features_as_they_are(tmp_path: Path) -> None:
+    stats = Stats(3)
+    stats.add(clips([9])[0])
+    stats.save(tmp_path / "stats.json")
+    x = torch.randn(1, 2, 3, 7)
+    assert torch.equal(Normalize.load(tmp_path / "stats.json", False)(x), x)
 
 
 def test_a_constant_bin_is_only_centred() -> None:
