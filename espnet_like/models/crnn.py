@@ -22,7 +22,8 @@ class CRNN(nn.Module):
     Five blocks of 3 x 3 convolutions (w, 2w, 4w, 8w and 16w channels for base width w) halve
     frequency, the first three time as well, rounding up: N frames become ceil(N / 8) steps, N >= 1.
     Three 1-d convolutions see all frequencies of three steps; the GRU runs forward. Every
-    convolution has a bias, batch normalisation and ReLU. Table 1's network has 2,647,680 parameters.
+    convolution has a bias, batch normalisation and ReLU. The defaults are Table 1's network:
+    2,647,680 parameters.
 
     A clip's logits do not depend on what it was batched with: in evaluation, what a convolution
     made beyond the clip's own frames is put back to zero before the next, so that each sees what it
