@@ -125,6 +125,23 @@ def read_fold(table: Path, corpus: Corpus, clips: Mapping[str, Clip]) -> list[Cl
     return [clips[name] for name in part]
 
 
+def check_names(root: Path, clips: Mapping[str, Clip]) -> None:
+    """Refuse a row of meta.csv without its file, and a file that no row names."""
+    table = root / "meta.csv"
+    present = {f"audio/{path.name}" for path in (root / "audio").glob("*.wav")}
+    if missing := sorted(clips.keys() - present, key=lambda name: clips[name].line):
+        first = clips[missing[0]]
+        raise UserError(
+            f"{table}:{first.line}: {first.path} is missing ({len(missing)} in all): run --stage "
+            "download, or point --db-root to a whole copy"
+        )
+    if unknown := sorted(present - clips.keys()):
+        raise UserError(
+            f"{root / unknown[0]}: no row of {table} names it ({len(unknown)} such files): remove "
+            "it or restore the table"
+        )
+
+
 def check_counts(
     root: Path, corpus: Corpus, parts: Mapping[str, Iterable[Clip]], releases: Sequence[Release]
 ) -> Release:
@@ -159,30 +176,17 @@ def check_counts(
     )
 
 
-def check_files(root: Path, corpus: Corpus, clips: Mapping[str, Clip]) -> dict[str, float]:
-    """Compare the files with meta.csv and look at every header; return utterance -> seconds.
+def check_audio(root: Path, corpus: Corpus, clips: Iterable[Clip]) -> dict[str, float]:
+    """Look at the header of every clip; return utterance -> seconds.
 
     A copy at another rate or depth is taken, and said.
 
     Raises:
-        UserError: a file that no row names, a row without its file, or a file unlike the others.
+        UserError: a clip unlike the others, of another length, or with other channels.
     """
-    table = root / "meta.csv"
-    present = {f"audio/{path.name}" for path in (root / "audio").glob("*.wav")}
-    if missing := sorted(clips.keys() - present, key=lambda name: clips[name].line):
-        first = clips[missing[0]]
-        raise UserError(
-            f"{table}:{first.line}: {first.path} is missing ({len(missing)} in all): run --stage "
-            "download, or point --db-root to a whole copy"
-        )
-    if unknown := sorted(present - clips.keys()):
-        raise UserError(
-            f"{root / unknown[0]}: no row of {table} names it ({len(unknown)} such files): remove "
-            "it or restore the table"
-        )
     durations: dict[str, float] = {}
     rate, depths = 0, set()
-    for clip in clips.values():
+    for clip in clips:
         header, bits = _header(clip.path)
         rate = rate or header.rate
         depths.add(bits)

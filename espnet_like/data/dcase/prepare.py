@@ -22,8 +22,9 @@ from espnet_like.data.dcase.corpora import Corpus
 from espnet_like.data.dcase.holdout import held_out
 from espnet_like.data.dcase.layout import (
     Clip,
+    check_audio,
     check_counts,
-    check_files,
+    check_names,
     find_root,
     read_clips,
     read_fold,
@@ -66,9 +67,10 @@ def prepare(db: Path, out: Path, corpus: Corpus, demo: bool = False) -> bool:
         "train": read_fold(sources["train"], corpus, clips),
         "test": read_fold(sources["test"], corpus, clips),
     }
+    check_names(root, clips)
     releases = [demo_corpus.release(corpus)] if demo else corpus.releases
     found = check_counts(root, corpus, parts, releases)
-    everything = _everything(corpus, parts["all"], check_files(root, corpus, clips))
+    everything = _everything(corpus, parts["all"], check_audio(root, corpus, parts["all"]))
     sets = {"all": everything, **_fold(everything, parts, corpus)}
     check_apart(sets, "fold1/train", "fold1/test")
     write_sets(out, sets, key)
