@@ -14,6 +14,7 @@ from espnet_like.files import read_json, update_text
 from espnet_like.scoring import figures
 from espnet_like.scoring.counts import Counts, collect_counts, read_counts, shown, write_counts
 from espnet_like.scoring.domains import section
+from espnet_like.scoring.ensemble import collect_ensembles
 from espnet_like.scoring.report import of_table, render
 from espnet_like.scoring.results import Result, collect, merge_results, read_csv, write_csv
 from espnet_like.scoring.sharing import share
@@ -27,6 +28,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--plan", type=Path, help="list of runs; without it those of results.csv")
     parser.add_argument("--table", default="", help="stem of the table that the runs belong to")
     parser.add_argument("--conf", type=Path, default=Path("conf"))
+    parser.add_argument("--exp", type=Path, default=Path("exp"), help="of the ensembles")
     parser.add_argument("--corpus", required=True, help="title of the page")
     parser.add_argument("--out", type=Path, default=Path("."), help="of results.csv, RESULTS.md")
     parser.add_argument("--figures", type=Path, help="directory of the figures")
@@ -36,6 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     tables = read_tables(args.conf)
     runs = read_plan(args.plan) if args.plan else []
     found = collect(args.table, runs)
+    if args.table:
+        found += collect_ensembles(args.table, tables[args.table].rows, runs, args.exp)
     if runs and not found and not results:
         raise MissingInput(f"stage report needs {runs[0].directory}/result.json: run --stage score")
     results = merge_results(results, found)
@@ -101,12 +105,14 @@ def draw(runs: list[Planned], directory: Path) -> None:
     figures.save(figures.learning_curves(histories), directory / "learning_curves.png")
     for row, own in by_row.items():
         results = [read_json(p.directory / "result.json") for p in own]
+        if any("confusion" not in result for result in results):
+            continue  # clips of several tags
         counts = np.sum([result["confusion"] for result in results], 0)
         accuracy = counts.trace() / counts.sum()
         title = f"{row}: {100 * accuracy:.1f} % of {counts.sum()} scored clips"
         name = f"confusion_{own[0].directory.parents[1].name}.png"  # fold and seed are below
         figures.save(figures.confusion(counts, results[0]["labels"], title), directory / name)
-    print(f"{directory}: learning curves and {len(by_row)} confusion matrices")
+    print(f"{directory}: learning curves and confusion matrices of {len(by_row)} rows")
 
 
 if __name__ == "__main__":

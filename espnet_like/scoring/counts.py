@@ -84,7 +84,7 @@ def collect_counts(runs: Iterable[Planned]) -> Counts:
     for planned in runs:
         path, config = planned.directory / "result.json", config_digest(planned.config)
         found = read_json(path) if path.is_file() else {}
-        if found.get("config") != config:
+        if found.get("config") != config or "confusion" not in found:
             continue
         labels, confusion = found["labels"], np.array(found["confusion"])
         own = counts[Run(config, planned.seed, planned.fold)] = {

@@ -48,7 +48,11 @@ def render(
     listed = {(stem, row.name) for stem, table in tables.items() for row in table.rows}
     others = [r for r in results if (r.table, r.row) not in listed]
     if others:
-        names = [f"{r.table}: {r.row}" if r.table else r.row for r in others]
+        several = len({r.corpus for r in others}) > 1
+        names = [
+            (f"{r.table}: " if r.table else "") + r.row + (f" ({r.corpus})" if several else "")
+            for r in others
+        ]
         rows = [Row(name, r.augment) for name, r in zip(names, others, strict=True)]
         other = Table("", "", tuple(rows), corpus)
         shown = dict(zip(names, others, strict=True))
@@ -58,8 +62,10 @@ def render(
 
 def of_table(stem: str, table: Table, results: Sequence[Result]) -> dict[str, Result | None]:
     """Name of each row that is run -> its result by the table's metric, or None."""
-    by_key = {(r.table, r.row): r.of(table.metric) for r in results}
-    found = {row.name: by_key.get((stem, row.name)) for row in table.rows if row.augment}
+    own = [r for r in results if (r.table, r.corpus) == (stem, table.corpus)]
+    by_name = {r.row: r.of(table.metric) for r in own}
+    run = [row.name for row in table.rows if row.augment or row.ensemble]
+    found = {name: by_name.get(name) for name in run}
     return {name: r if r and r.runs else None for name, r in found.items()}
 
 
@@ -98,7 +104,7 @@ def _table(table: Table, results: Mapping[str, Result | None], counts: Counts) -
         lacking = [fold for fold in table.folds if r and fold not in r.folds]
         if r is None or r.mean is None or lacking:
             done = f"not run ({len(r.runs)} runs of an incomplete seed)" if r else "not run"
-            line = [row.name, done if row.augment else "published only", "", ""]
+            line = [row.name, done if row.augment or row.ensemble else "published only", "", ""]
             line += [_published(row), "", ""] if published else []
             line += ["", ""] if table.baseline else []
             rows.append([*line, *others, ""])

@@ -35,7 +35,8 @@ class Result:
         seconds: training time of all runs together.
         device, revision: what ran them; several are joined by `; `.
         config: digest of the configuration.
-        macro_of: mean over classes of each (seed, fold), as a share.
+        macro_of: mean over classes of each (seed, fold), as a share: of recall, or, where the
+            metric is lwlrap, of average precision.
         nonzero: parameters that are not zero; 0 if nobody counted them.
     """
 
@@ -57,8 +58,29 @@ class Result:
     macro_of: dict[tuple[int, int], float] = field(default_factory=dict)
     nonzero: int = 0
 
+    @classmethod
+    def of_run(cls, table: str, row: str, found: Mapping[str, Any]) -> Result:
+        """A row without runs yet, of what a result.json says."""
+        same = ("corpus", "model", "augment", "selection", "metric")
+        result = cls(table, row, *(found[name] for name in same))
+        result.parameters, result.bytes = found["parameters"], found["bytes"]
+        result.nonzero = found["size"]["nonzero"]["values"] if "size" in found else 0
+        result.config = found["config"]
+        return result
+
+    def add(self, seed: int, fold: int, found: Mapping[str, Any]) -> None:
+        """Take in one run's result.json."""
+        key = (seed, fold)
+        macro = "mean_average_precision" if found["metric"] == "lwlrap" else "macro_accuracy"
+        self.runs[key] = round(found[found["metric"]], 6)
+        self.macro_of[key] = round(found[macro], 6)
+        self.seconds_of[key] = found["train_seconds"]
+        self.clips_of[fold] = found["clips"]
+        self.device = _join(self.device, found["environment"]["device"])
+        self.revision = _join(self.revision, found["environment"]["revision"])
+
     def of(self, metric: str) -> Result:
-        """The same with the values of `accuracy` or `macro_accuracy`."""
+        """The same with the values of another metric: `macro_accuracy`, where accuracy is known."""
         if metric == self.metric:
             return self
         return replace(self, metric=metric, runs=self.macro_of)
@@ -110,37 +132,17 @@ def collect(table: str, runs: Sequence[Planned]) -> list[Result]:
         found = read_json(path)
         if found["config"] != config_digest(run.config):
             continue  # of other settings: stale
-        result = rows.setdefault(
-            run.row,
-            Result(
-                table,
-                run.row,
-                found["corpus"],
-                run.model,
-                run.augment,
-                found["selection"],
-                found["metric"],
-                parameters=found["parameters"],
-                bytes=found["bytes"],
-                config=found["config"],
-                nonzero=found["size"]["nonzero"]["values"] if "size" in found else 0,
-            ),
-        )
-        key = (run.seed, run.fold)
-        result.runs[key] = round(found[found["metric"]], 6)
-        result.macro_of[key] = round(found["macro_accuracy"], 6)
-        result.seconds_of[key] = found["train_seconds"]
-        result.clips_of[run.fold] = found["clips"]
-        result.device = _join(result.device, found["environment"]["device"])
-        result.revision = _join(result.revision, found["environment"]["revision"])
+        made = {**found, "model": run.model, "augment": run.augment}
+        rows.setdefault(run.row, Result.of_run(table, run.row, made)).add(run.seed, run.fold, made)
     return list(rows.values())
 
 
 def merge_results(old: Sequence[Result], new: Sequence[Result]) -> list[Result]:
     """`old` with `new` put in: runs of the same configuration add up, another replaces."""
-    merged = {(r.table, r.row): r for r in old}
+    merged = {(r.corpus, r.table, r.row): r for r in old}
     for result in new:
-        before = merged.get((result.table, result.row))
+        key = (result.corpus, result.table, result.row)
+        before = merged.get(key)
         if before is not None and before.config == result.config:
             known = (before.runs.items(), before.macro_of.items())
             if known[0] >= result.runs.items() and known[1] >= result.macro_of.items():
@@ -151,8 +153,8 @@ def merge_results(old: Sequence[Result], new: Sequence[Result]) -> list[Result]:
             result.clips_of = {**before.clips_of, **result.clips_of}
             result.device = _join(before.device, result.device)
             result.revision = _join(before.revision, result.revision)
-        merged[result.table, result.row] = result
-    return sorted(merged.values(), key=lambda r: (r.table, r.row))
+        merged[key] = result
+    return sorted(merged.values(), key=lambda r: (r.table, r.row, r.corpus))
 
 
 IDENTITY = ("table", "row", "corpus", "model", "augment", "selection", "metric")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from espnet_like.data.ark import ArkReader
 from espnet_like.data.directory import DataDir
@@ -16,6 +18,7 @@ from espnet_like.files import read_json, write_json
 from espnet_like.scoring.counts import by_domain
 from espnet_like.scoring.metrics import single_label
 from espnet_like.scoring.tables import Planned, config_digest
+from espnet_like.scoring.tagging import multi_label
 
 
 def score_run(planned: Planned) -> dict[str, Any]:
@@ -35,23 +38,7 @@ def score_run(planned: Planned) -> dict[str, Any]:
             f"{config.data.test}/labels: not those of {config.data.train} in the same order, which "
             "the model was trained on: make them alike and train again"
         )
-    reader = ArkReader(scp)
-    bad = FeatureDump(config.data.dump).bad
-    utterances = [utt for utt in data.utterances if utt not in bad]
-    lacking = [utt for utt in utterances if utt not in reader]
-    if lacking:
-        raise UserError(f"{scp}: no scores of {lacking[0]} ({len(lacking)} in all): --stage infer")
-    scores = np.stack([reader[utt] for utt in utterances])
-    several = [utt for utt in utterances if len(data.tags[utt]) != 1]
-    if several:
-        raise UserError(
-            f"{data.path}/utt2labels: {several[0]} has {len(data.tags[several[0]])} labels; "
-            "accuracy is of clips with one"
-        )
-    position = {label: i for i, label in enumerate(data.labels)}
-    targets = np.zeros_like(scores)
-    for i, utt in enumerate(utterances):
-        targets[i, [position[tag] for tag in data.tags[utt]]] = 1
+    utterances, scores = read_scores(scp, data, FeatureDump(config.data.dump).bad)
     training = read_json(done)
     result = {
         "row": planned.row,
@@ -61,11 +48,9 @@ def score_run(planned: Planned) -> dict[str, Any]:
         "model": config.model["name"],
         "augment": config.augment["name"],
         "selection": config.train.selection,
-        "metric": "accuracy",
         "clips": len(utterances),
         "labels": list(data.labels),
-        **single_label(scores, targets, data.labels),
-        "domains": by_domain(scores, targets, utterances, data, DataDir.load(config.data.train)),
+        **evaluate(scores, utterances, data, DataDir.load(config.data.train)),
         **read_json(directory / "scores" / "test.json"),
         "train_seconds": training["seconds"],
         "clips_per_second": training["clips_per_second"],
@@ -79,3 +64,49 @@ def score_run(planned: Planned) -> dict[str, Any]:
     if not path.is_file() or read_json(path) != result:
         write_json(path, result)
     return result
+
+
+def read_scores(
+    scp: Path, data: DataDir, bad: Collection[str] = ()
+) -> tuple[list[str], NDArray[np.float32]]:
+    """The utterances of a set that have scores, and these scores (N, K).
+
+    Args:
+        scp: of the scores.
+        data: the set; all of it must be there but what is in `bad`.
+
+    Raises:
+        MissingInput: no such scores. UserError: an utterance without.
+    """
+    if not scp.is_file():
+        raise MissingInput(f"{scp}: no scores: run --stage infer")
+    reader = ArkReader(scp)
+    utterances = [utt for utt in data.utterances if utt not in bad]
+    lacking = [utt for utt in utterances if utt not in reader]
+    if lacking:
+        raise UserError(f"{scp}: no scores of {lacking[0]} ({len(lacking)} in all): --stage infer")
+    return utterances, np.stack([reader[utt] for utt in utterances])
+
+
+def evaluate(
+    scores: ArrayLike, utterances: Sequence[str], test: DataDir, train: DataDir | None = None
+) -> dict[str, Any]:
+    """Every metric of a test part, and which of them counts (`metric`).
+
+    Clips with one label each: accuracy, by domain too where `train` says what was seen; a set in
+    which clips have several: lwlrap.
+
+    Raises:
+        UserError: a clip without labels, which no metric counts.
+    """
+    position = {label: i for i, label in enumerate(test.labels)}
+    targets = np.zeros((len(utterances), len(position)), np.float32)
+    for i, utt in enumerate(utterances):
+        if not test.tags.get(utt):
+            raise UserError(f"{test.path}/utt2labels: {utt} has no label: add it or leave it out")
+        targets[i, [position[tag] for tag in test.tags[utt]]] = 1
+    if (targets.sum(1) > 1).any():
+        return {"metric": "lwlrap", **multi_label(scores, targets, test.labels)}
+    domains = by_domain(scores, targets, utterances, test, train) if train else []
+    single = single_label(scores, targets, test.labels)
+    return {"metric": "accuracy", **single, "domains": domains}

@@ -26,21 +26,21 @@ def share(results: Sequence[Result], tables: Mapping[str, Table], conf: Path) ->
     for result in results:
         known = replace(runs_of.get(result.config, result), table="", row="")
         (runs_of[result.config],) = merge_results([known], [replace(result, table="", row="")])
-    configs = {(r.table, r.row): r.config for r in results}
-    for stem, row, config in _rows(tables, conf, {r.corpus for r in results}):
-        configs.setdefault((stem, row), config)
+    configs = {(r.corpus, r.table, r.row): r.config for r in results}
+    for corpus, stem, row, config in _rows(tables, conf, {r.corpus for r in results}):
+        configs.setdefault((corpus, stem, row), config)
     wanted = {place: config for place, config in configs.items() if config in runs_of}
-    filled = [replace(runs_of[c], table=table, row=row) for (table, row), c in wanted.items()]
+    filled = [replace(runs_of[c], table=table, row=row) for (_, table, row), c in wanted.items()]
     return merge_results(results, filled)
 
 
 def _rows(
     tables: Mapping[str, Table], conf: Path, corpora: set[str]
-) -> Iterator[tuple[str, str, str]]:
-    """Stem, row and digest of the row's configuration."""
+) -> Iterator[tuple[str, str, str, str]]:
+    """Corpus, table, row and digest of the row's configuration."""
     for stem, table in tables.items():
         if table.corpus in corpora:
             for row in (row for row in table.rows if row.augment):
                 corpus = {"data": {"corpus": table.corpus}}
                 config = experiment(merge(row_layers(conf, table, row), corpus))
-                yield stem, row.name, config_digest(config)
+                yield table.corpus, stem, row.name, config_digest(config)

@@ -22,6 +22,8 @@ class Row:
         train: stem of conf/<train>.yaml; the table's when not given.
         init: name of a row above that this one starts from, fold by fold and seed by seed. It has
             that row's configuration, over which its own `train` and `overrides` are laid.
+        ensemble: name of another row -> its folds: this row is the mean of those runs' scores
+            (stage ensemble), and has no runs of its own.
         overrides: dotted keys and values laid over the files.
         seeds: the table's when not given.
         published: the paper's value in percent, `published_std` and over how many runs.
@@ -35,6 +37,7 @@ class Row:
     model: str | None = None
     train: str | None = None
     init: str | None = None
+    ensemble: dict[str, tuple[int, ...]] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] | None = None
     published: float | None = None
@@ -76,7 +79,8 @@ class Table:
         baseline: name of the row that others are compared with.
         folds: those that a whole result has; any that were run where it is empty.
         overrides: dotted keys and values for every row.
-        metric: what the published values are: of clips, or mean over classes.
+        metric: what the published values are: of clips, or mean over classes; lwlrap of a corpus
+            whose clips have several tags.
         columns: more of them: accuracy of each class; parameters that are not zero and the bytes
             of the weights file, beside the published size.
         domains: what the accuracies are broken down by (city, device).
@@ -93,7 +97,7 @@ class Table:
     baseline: str | None = None
     folds: tuple[int, ...] = ()
     overrides: dict[str, Any] = field(default_factory=dict)
-    metric: Literal["accuracy", "macro_accuracy"] = "accuracy"
+    metric: Literal["accuracy", "macro_accuracy", "lwlrap"] = "accuracy"
     columns: tuple[Literal["per_class", "size"], ...] = ()
     domains: tuple[str, ...] = ()
     figure: Sweep | None = None
@@ -129,6 +133,12 @@ def read_table(path: Path) -> Table:
         if names.count(name) > 1:
             raise UserError(f"{path}: two rows are called {name!r}: rename one")
     for number, row in enumerate(table.rows):
+        if lacking := [name for name in row.ensemble if name not in names]:
+            raise UserError(
+                f"{path}: row {row.name!r}: ensemble of {lacking[0]!r}, which is no row"
+            )
+        if row.ensemble and row.augment:
+            raise UserError(f"{path}: row {row.name!r}: an ensemble has no augment of its own")
         if row.init is not None and row.init not in names[:number]:
             raise UserError(f"{path}: row {row.name!r}: init {row.init!r} is none of those above")
     if table.baseline is not None and table.baseline not in names:
