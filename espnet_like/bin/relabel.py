@@ -80,7 +80,8 @@ def _all_scores(
             raise UserError(f"{data.path}: {min(twice)} is in another of the sets: rename it")
         utterances += own
         parts.append((scores, _targets(data, own)))
-    return utterances, *(np.concatenate(columns) for columns in zip(*parts, strict=True))
+    scores, targets = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return utterances, scores, targets
 
 
 def _targets(data: DataDir, utterances: Sequence[str]) -> NDArray[np.float64]:
