@@ -20,6 +20,7 @@ from espnet_like.augment.mixup import Mixup
 from espnet_like.augment.noise import Noise
 from espnet_like.augment.none import NoAugmentation
 from espnet_like.augment.one_of import OneOf
+from espnet_like.augment.peas import PEAS
 from espnet_like.augment.specaugment import SpecAugment
 from espnet_like.augment.specaugment_pp import SpecAugmentPP
 from espnet_like.augment.specmix import SpecMix
@@ -45,6 +46,7 @@ AUGMENTATIONS: dict[str, type[Augmentation]] = {
     "bc_learning": BCLearning,
     "upb_masks": UPBMasks,
     "ssast_masks": SSASTMasks,
+    "peas": PEAS,
     "frequency_warp": FrequencyWarp,
     "noise": Noise,
     "time_roll": TimeRoll,
@@ -64,6 +66,7 @@ def build_augmentation(spec: Mapping[str, Any], where: str = "augment") -> Augme
 
 __all__ = [
     "AUGMENTATIONS",
+    "PEAS",
     "Augmentation",
     "BCLearning",
     "Chain",

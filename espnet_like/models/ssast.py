@@ -54,8 +54,8 @@ class SSAST(nn.Module):
         bins, frames: of the spectrograms that the positions are for.
         pooling: what is classified: the `mean` of the patches' tokens, as in both of SSAST's
             recipes, or the mean of the two `class` tokens.
-        pretext: pretraining's parts: `none`; `frozen`: the layer that reconstructs, which gets no
-            gradient (PEAS needs it); `trained`: all of them, as pretraining needs.
+        pretext: pretraining's parts: `none`; `frozen`: what reconstructs, without gradients (PEAS
+            needs it); `trained`: all of them, as pretraining needs.
 
     Raises:
         ValueError: an argument out of range.
@@ -103,12 +103,13 @@ class SSAST(nn.Module):
             return
         cells = in_channels * self.patch[0] * self.patch[1]
         self.gpredlayer = _predictor(width, cells)
-        if pretext == "frozen":
-            self.gpredlayer.requires_grad_(False)
-            return
-        self.cpredlayer = _predictor(width, cells)
         self.mask_embed = nn.Parameter(torch.empty(1, 1, width))
         nn.init.xavier_normal_(self.mask_embed)
+        if pretext == "frozen":
+            self.gpredlayer.requires_grad_(False)
+            self.mask_embed.requires_grad_(False)
+            return
+        self.cpredlayer = _predictor(width, cells)
         self.register_buffer("p_input_fdim", torch.tensor(bins))
         self.register_buffer("p_input_tdim", torch.tensor(frames))
 
@@ -214,7 +215,7 @@ class SSAST(nn.Module):
             RuntimeError: the network was built without these parts.
             UserError: a spectrogram smaller than a patch.
         """
-        if not hasattr(self, "mask_embed"):
+        if not hasattr(self, "cpredlayer"):
             raise RuntimeError("build SSAST with pretext=trained to pretrain it")
         patches = self.layout(x)
         hidden = torch.zeros(len(x), patches.grid[0] * patches.grid[1], device=x.device)
@@ -231,22 +232,20 @@ class SSAST(nn.Module):
         right = scores.argmax(1) == torch.arange(masked.shape[1], device=x.device)
         return Pretext(-scores.diagonal(dim1=1, dim2=2).mean(1), right.float().mean(1))
 
-    def reconstruct(
+    def guess(
         self,
         x: Tensor,
         masked: Tensor | None = None,
         stride: tuple[int, int] | None = None,
-        overlap: Overlap = "mean",
     ) -> Tensor:
-        """G(E(x)): the spectrogram as the reconstructing layer guesses it from the tokens.
+        """Every patch's content as the reconstructing layer guesses it from the patch's token.
 
         Args:
             x: features, (B, C, F, T).
             masked, stride: as in `encode`.
-            overlap: what a cell gets that several patches guess.
 
         Returns:
-            (B, C, F, T) float32; 0 where no patch lies (see `layout(x, stride).count`).
+            (B, f t, C h w) float32; `layout(x, stride).join` makes a spectrogram of it.
 
         Raises:
             RuntimeError: the network was built without the layer.
@@ -254,8 +253,18 @@ class SSAST(nn.Module):
         """
         if not hasattr(self, "gpredlayer"):
             raise RuntimeError("build SSAST with pretext=frozen to reconstruct with it")
-        tokens = self.encode(x, masked=masked, stride=stride)[:, CLASS_TOKENS:]
-        return self.layout(x, stride).join(self.gpredlayer(tokens), overlap)
+        return self.gpredlayer(
+            self.encode(x, masked=masked, stride=stride)[:, CLASS_TOKENS:]
+        ).float()
+
+    def reconstruct(
+        self, x: Tensor, stride: tuple[int, int] | None = None, overlap: Overlap = "mean"
+    ) -> Tensor:
+        """G(E(x)), PEAS's reconstruction: (B, C, F, T) float32, 0 where no patch lies.
+
+        Args, errors: as `guess`; `overlap`: what a cell gets that several patches guess.
+        """
+        return self.layout(x, stride).join(self.guess(x, stride=stride), overlap)
 
     def _positions(self, patches: Patches) -> Tensor:
         """(1, D, f, t)."""

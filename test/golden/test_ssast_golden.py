@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from espnet_like.augment import AUGMENTATIONS
+from espnet_like.augment.block_selector import choose_windows
+from espnet_like.augment.error_maps import error_maps
 from espnet_like.features import FRONT_ENDS
 from espnet_like.models import SSAST
 from espnet_like.models.ssast_checkpoint import load_state
@@ -56,7 +59,7 @@ def finetuned(golden: dict[str, Any], name: str, **options: Any) -> SSAST:
     head = {f"module.mlp_head.{k}": v for k, v in golden[name]["mlp_head"].items()}
     report = load_state({**golden["state_dict"], **head}, model, reconstruct=True)
     assert not report.missing and not report.other_shape
-    assert {n.partition(".")[0] for n in report.unexpected} == {"cpredlayer", "mask_embed"}
+    assert {n.partition(".")[0] for n in report.unexpected} == {"cpredlayer"}
     return model
 
 
@@ -138,3 +141,49 @@ def test_features(golden: dict[str, Any], seconds: int, preset: str) -> None:
     expected = golden[f"feat{seconds}"]
     assert frames.tolist() == [len(expected)]
     torch.testing.assert_close(found[0, 0].mT, expected, **CLOSE)
+
+
+@pytest.fixture(scope="module")
+def maps(case: tuple[SSAST, Tensor, Any]) -> Any:
+    model, x, _ = case
+    return error_maps(model, x)
+
+
+def test_error_maps(case: tuple[SSAST, Tensor, Any], maps: Any) -> None:
+    expected = case[2]
+    assert torch.equal(maps.covered.mT, expected["count"] > 0)
+    for name in ("e_rec", "e_pred"):
+        torch.testing.assert_close(getattr(maps, name)[:, 0].mT, expected[name], **CLOSE)
+    for axis, name in ((2, "prof_f"), (3, "prof_t")):
+        torch.testing.assert_close(maps.profile(axis), expected[name], **CLOSE)
+
+
+@pytest.mark.parametrize(
+    ("choice", "number", "name"),
+    [
+        ("residual", 1, "top1"),
+        ("topk", 1, "top1"),
+        ("topk", 3, "topk3"),
+        ("residual", 3, "residual3"),
+    ],
+)
+@pytest.mark.parametrize("axis", [2, 3])
+def test_chosen_starts(
+    case: tuple[SSAST, Tensor, Any], maps: Any, axis: int, choice: str, number: int, name: str
+) -> None:
+    profile = maps.profile(axis)
+    most = {512: 96, 128: 24 if case[0].frames == 512 else 48}[profile.shape[1]]
+    size = torch.full((2,), profile.shape[1])
+    found = choose_windows(profile, torch.full((2, number), most), size, choice)
+    expected = case[2][f"start_{'ft'[axis - 2]}_{name}"].view(2, number)
+    assert torch.equal(found, expected)
+
+
+def test_peas_masks_the_chosen_blocks(golden: dict[str, Any]) -> None:
+    model, x = finetuned(golden, "esc_s10"), batch(golden["x_esc"])
+    method = build(AUGMENTATIONS, {"name": "peas", "preset": "esc50"}, "augment")
+    generator = torch.Generator().manual_seed(0)
+    plan = method.draw(x, torch.zeros(2, 50), None, generator, model=model)
+    time, freq = plan.ops[0].stripes(x.shape)
+    assert torch.equal(time.start[:, 0], golden["esc_s10"]["start_t_top1"])
+    assert torch.equal(freq.start[:, 0], golden["esc_s10"]["start_f_top1"])

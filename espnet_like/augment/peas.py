@@ -1,0 +1,255 @@
+"""PEAS: masks laid on what the network itself finds hard to reconstruct.
+
+Zhang et al., "Prediction-error-based Adaptive SpecAugment for Fine-tuning the Masked Model on
+Audio Classification Tasks". The paper leaves much open: an option below says which reading is
+meant, its default is the likeliest one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from espnet_like.augment.base import Augmentation, Batch, Op, Progress, Share, check_layers
+from espnet_like.augment.block_selector import (
+    Choice,
+    Placement,
+    choose_windows,
+    place_in_windows,
+)
+from espnet_like.augment.chain import build_methods
+from espnet_like.augment.error_maps import ErrorMaps, Overlap, Scaling, Score, error_maps
+from espnet_like.augment.noise import uniform_field
+from espnet_like.augment.stripes import FillOp, MaxWidth, Placed, Stripes
+from espnet_like.errors import UserError
+
+FREQUENCY, TIME = 2, 3
+
+Masking = Literal["conventional", "random", "peas"]
+Rounding = Literal["floor", "round", "ceil", "bernoulli"]
+Window = Literal["max", "expected", "actual"]
+Fill = Literal["value", "clip_mean", "noise"]
+
+
+class PEAS(Augmentation):
+    """Frequency and time blocks of each clip; the first n_a of an axis lie where it is hard.
+
+    The other blocks are drawn as torchaudio draws them: width floor(u P), start
+    floor(v (size - u P)); adaptive ones have such a width too. In the last fifth of training
+    every width is floor(P / 2). Equation 3 gives n_a, with epoch e of e_t counted from 0:
+
+        n_a = min(n, 0.1 e + 0.9 n H(e - 0.8 e_t)),  H(0) = 1,  and n_a = n for one block.
+
+    While no adaptive block is due the network is not asked; the numbers drawn are the same.
+
+    Args:
+        masking: `peas`; `random`: all the same with n_a = 0; `conventional`: and without the last
+            fifth's fixed widths, which for one block an axis is `ssast_masks`.
+        layers: taps; one of them is drawn per batch. Blocks scale with a hidden map.
+        freq_blocks, time_blocks: n of each axis.
+        freq_width, time_width: P in bins and frames.
+        value: what masked cells hold; SSAST's 0 before normalisation in presets `esc50`, `sc_v2`.
+        fill: `value`, each clip's mean (`clip_mean`), or uniform `noise` of mean 0, deviation 0.5.
+        score, scaling: the map that ranks blocks (see `error_maps`).
+        aux_stride: patches of the auxiliary tasks, every (F, T) cells; None: as the classifier's.
+        overlap: what a cell gets that several patches guess.
+        window: cells over which the score is averaged: P (`max`), floor(P / 2) (`expected`), or
+            each block's own width (`actual`).
+        placement: of a block in its window (see `block_selector`).
+        choice: of several windows in one clip (see `block_selector`).
+        per: a profile of scores for each `clip`, or one mean profile of the `batch`.
+        count: equation 3 for each axis (`per_axis`), or for both at once (`joint`): then n is the
+            sum, and time and frequency blocks become adaptive in turn, time first.
+        schedule_single: equation 3 holds for n = 1 too.
+        rounding: of 0.1 e; `bernoulli` draws floor or ceil with that mean, once a batch.
+        first_epoch: number of the first epoch in equation 3 and for the last fifth: 0 or 1.
+        fixed_late: widths are fixed in the last fifth; None: unless `conventional`.
+        padding: blocks may lie on padding, as SSAST's do, which stays as it is.
+        first: methods that act before, e.g. noise and time_roll: the network then sees the
+            features as they left them. (In a `chain` with methods behind it, PEAS sees the batch as
+            it came, and those act on its masks: SSAST's own order.)
+
+    Raises:
+        ValueError: a setting out of range.
+        UserError: in `first`, a specification that cannot be built.
+    """
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "esc50": {"freq_width": 24, "time_width": 96, "value": 6.6268077 / (2 * 5.358466)},
+        "sc_v2": {"freq_width": 48, "time_width": 48, "value": 6.845978 / (2 * 5.5654526)},
+    }
+
+    def __init__(
+        self,
+        masking: Masking = "peas",
+        layers: tuple[int, ...] = (0,),
+        freq_blocks: int = 1,
+        time_blocks: int = 1,
+        freq_width: int = 24,
+        time_width: int = 96,
+        value: float = 0.0,
+        fill: Fill = "value",
+        score: Score = "e_pred",
+        scaling: Scaling = "raw",
+        aux_stride: tuple[int, int] | None = None,
+        overlap: Overlap = "mean",
+        window: Window = "max",
+        placement: Placement = "start",
+        choice: Choice = "residual",
+        per: Literal["clip", "batch"] = "clip",
+        count: Literal["per_axis", "joint"] = "per_axis",
+        schedule_single: bool = False,
+        rounding: Rounding = "floor",
+        first_epoch: Literal[0, 1] = 0,
+        fixed_late: bool | None = None,
+        padding: bool = True,
+        first: list[Any] | None = None,
+    ) -> None:
+        if min(freq_blocks, time_blocks, freq_width, time_width) < 0:
+            raise ValueError("blocks and widths must not be negative")
+        self.blocks = {FREQUENCY: freq_blocks, TIME: time_blocks}
+        self.widths = {FREQUENCY: freq_width, TIME: time_width}
+        self.masking, self.value, self.fill = masking, value, fill
+        self.score, self.scaling = score, scaling
+        self.aux_stride, self.overlap = aux_stride, overlap
+        self.window, self.placement, self.choice, self.per = window, placement, choice, per
+        self.schedule = Schedule(count == "joint", schedule_single, rounding, first_epoch)
+        self.fixed_late = masking != "conventional" if fixed_late is None else fixed_late
+        self.padding = padding
+        self.first = build_methods(first or [])
+        if any(method.needs_wave for method in self.first):
+            raise ValueError("first must hold no method of waveforms: chain it with peas")
+        self.acts = check_layers(layers)
+        self.layers = tuple(sorted({*self.acts, *(k for m in self.first for k in m.layers)}))
+
+    def ops(self, batch: Batch) -> list[Op]:
+        before = [op for method in self.first for op in method.ops(batch)]
+        layer = self.acts[batch.integer(0, len(self.acts))]
+        units = {
+            axis: batch.uniform(2, len(batch.features), number)
+            for axis, number in self.blocks.items()
+        }
+        due = self.schedule.adaptive(self.blocks, batch)
+        maps = None
+        if self.masking == "peas" and any(due.values()):
+            maps = self.ask(batch, before)
+        freq, time = (
+            self._stripes(batch, axis, units[axis], due[axis], maps) for axis in (FREQUENCY, TIME)
+        )
+        if self.fill == "noise":
+            keys = torch.randint(
+                -(2**63), 2**63 - 1, (len(batch.features),), generator=batch.generator
+            )
+            return [*before, NoiseFillOp(layer, time, freq, keys=batch.move(keys))]
+        return [
+            *before,
+            FillOp(layer, time, freq, None if self.fill == "clip_mean" else self.value),
+        ]
+
+    @torch.no_grad()
+    def ask(self, batch: Batch, before: list[Op]) -> ErrorMaps:
+        """The network's error maps of the batch after the ops `before` at the input.
+
+        Raises:
+            UserError: a network that does not reconstruct.
+        """
+        x = batch.features
+        lengths = None if batch.lengths is None else batch.move(batch.lengths)
+        for op in before:
+            if op.layer == 0:
+                x, _ = op(x, lengths)
+        settings = (self.score, self.scaling, self.aux_stride, self.overlap)
+        return error_maps(batch.model, x, *settings)
+
+    def _stripes(
+        self, batch: Batch, axis: int, units: Tensor, due: int, maps: ErrorMaps | None
+    ) -> Stripes:
+        """The blocks of one axis: the first `due` adaptive if there are maps, the rest random."""
+        size, most = batch.features.shape[axis], self.widths[axis]
+        if most > size:
+            name = {FREQUENCY: "freq_width", TIME: "time_width"}[axis]
+            what = {FREQUENCY: "bins", TIME: "frames"}[axis]
+            raise UserError(f"augment.{name}: a mask of {most} {what}, but there are only {size}")
+        end = torch.full((len(batch.features),), size, device=units.device)
+        if axis == TIME and not self.padding and batch.lengths is not None:
+            end = batch.move(batch.lengths).long()
+        fixed = self.fixed_late and self.schedule.late(batch.progress)
+        value = torch.full_like(units[0], most // 2) if fixed else units[0] * most
+        value = value.minimum(end[:, None].to(value.dtype))
+        start, width = (units[1] * (end[:, None] - value)).long(), value.long()
+        if maps is not None and due:
+            profile = maps.profile(axis)
+            if self.per == "batch":
+                profile = profile.mean(0, keepdim=True).expand_as(profile)
+            own = width[:, :due]
+            cells = {"max": most, "expected": most // 2}.get(self.window)
+            windows = own if cells is None else torch.full_like(own, cells)
+            chosen = choose_windows(profile, windows, end, self.choice)
+            chosen = place_in_windows(
+                profile, chosen, windows, own, units[1, :, :due], end, self.placement
+            )
+            start = torch.cat([chosen, start[:, due:]], 1)
+        return FixedStripes(MaxWidth(count=most), size, units, at=Placed(start, width))
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How many blocks are adaptive (equation 3), and when the last fifth has begun.
+
+    Args: as `PEAS` explains; `joint` is its count.
+    """
+
+    joint: bool = False
+    single: bool = False
+    rounding: Rounding = "floor"
+    first_epoch: int = 0
+
+    def late(self, progress: Progress) -> bool:
+        """e >= 0.8 e_t, in integers."""
+        return 5 * (progress.epoch + self.first_epoch) >= 4 * progress.epochs
+
+    def number(self, blocks: int, progress: Progress, unit: int = 0) -> int:
+        """n_a of `blocks` blocks; `unit`, of 0 .. 9, decides where `bernoulli` rounds up."""
+        if blocks <= 1 and not self.single:
+            return blocks
+        tenths = progress.epoch + self.first_epoch + 9 * blocks * self.late(progress)
+        more = {"floor": 0, "round": 5, "ceil": 9, "bernoulli": 9 - unit}[self.rounding]
+        return min(blocks, (tenths + more) // 10)
+
+    def adaptive(self, blocks: dict[int, int], batch: Batch) -> dict[int, int]:
+        """n_a of each axis."""
+        unit = batch.integer(0, 10) if self.rounding == "bernoulli" else 0
+        if not self.joint:
+            return {axis: self.number(n, batch.progress, unit) for axis, n in blocks.items()}
+        total = self.number(sum(blocks.values()), batch.progress, unit)
+        time = min(blocks[TIME], max(-(-total // 2), total - blocks[FREQUENCY]))
+        return {FREQUENCY: total - time, TIME: time}
+
+
+@dataclass(frozen=True)
+class FixedStripes(Stripes):
+    """Blocks placed on the input's axis; on a hidden map they scale with it."""
+
+    at: Placed = field(kw_only=True)
+
+    def place(self, size: int, valid: Tensor | None = None) -> Placed:
+        start, width = self.at
+        if size != self.base:
+            end = (2 * (start + width) * size + self.base) // (2 * self.base)  # rounded
+            start = (2 * start * size + self.base) // (2 * self.base)
+            width = end - start
+        return Placed(start, width)
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseFillOp(FillOp):
+    """Blocks of noise, uniform with mean 0 and deviation 0.5; `keys` (B,) say which."""
+
+    keys: Tensor = field(kw_only=True)
+
+    def __call__(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Share | None]:
+        noise = (uniform_field(self.keys, x.shape[1:]) - 0.5) * 3**0.5
+        return torch.where(self.mask(x, valid), noise.to(x.dtype), x), None
