@@ -14,7 +14,7 @@ NOTES = """\
 In brackets: 95 % intervals from the number of clips (Wilson's; of a mean over classes, those of the
 classes combined). Several seeds score the same clips: the value is their mean, and a clip counts
 once. Clips of one place resemble each other, so the true uncertainty is larger. Seen: the training
-part has clips of this value.
+part has clips of this value. These numbers come from `counts.csv`.
 """
 
 ALL = "*all*"

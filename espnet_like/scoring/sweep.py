@@ -39,6 +39,8 @@ def sweep(table: Table, results: Mapping[str, Result | None]) -> Figure:
         if ours := results.get(row.name):
             assert ours.mean is not None
             axes.axhline(100 * ours.mean, color="black", label=row.name)
+    if any(results.values()):
+        axes.set_title("bars: one standard error", fontsize=8, loc="left")
     lacking = sum(r is None for r in results.values())
     if lacking:
         axes.set_title(f"{lacking} of {len(results)} rows not run", fontsize=8, loc="right")

@@ -1,0 +1,66 @@
+"""The recipes' table files: their rows can be run, and published values agree with one another."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from espnet_like.scoring.table_files import Row, Table, read_tables
+from espnet_like.scoring.tables import Place, row_config, run_name
+
+EGS = Path(__file__).resolve().parents[2] / "egs"
+RECIPES = sorted({path.parents[2].name for path in EGS.glob("*/conf/tables/*.yaml")})
+
+
+@cache
+def tables_of(recipe: str) -> dict[str, Table]:
+    return read_tables(EGS / recipe / "conf")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_rows_are_configurations_of_their_own(recipe: str) -> None:
+    place = Place(EGS / recipe / "conf", Path("d"), Path("e"), Path("x"), "c", (1,))
+    kinds: dict[tuple[object, ...], tuple[Table, Row]] = {}
+    for table in tables_of(recipe).values():
+        rows = [row for row in table.rows if row.augment]
+        assert len({run_name(place, table, row) for row in rows}) == len(rows)
+        for row in rows:
+            parts = (row.model or table.model, row.augment, row.train or table.train, row.init)
+            kinds[(*parts, *row.overrides)] = (table, row)
+        assert all(row.source for row in table.rows if row.published is not None)
+        if table.figure:
+            lines = {row.augment for row in table.rows if table.figure.x in row.overrides}
+            assert lines == set(table.figure.lines)
+    for table, row in kinds.values():  # the others differ in a number
+        assert row_config(place, table, row).model["name"]
+
+
+def published(recipe: str, stem: str) -> dict[str, float]:
+    table = tables_of(recipe)[stem]
+    return {row.name: row.published for row in table.rows if row.published is not None}
+
+
+def test_what_stands_twice_in_the_paper_is_the_same_twice() -> None:
+    """Figure 2's 10 % points and Table 3's set of all layers are Table 2's rows."""
+    methods, layers = published("dcase19", "table2"), published("dcase19", "table3")
+    for mode in ("ZM", "MM", "CM"):
+        value = methods[f"SpecAugment++ ({mode})"]
+        assert layers[f"{mode} {{0, 1, 2, 3, 4}}"] == value
+        for axis in ("time", "freq"):
+            assert published("dcase19", f"figure2_{axis}")[f"{mode} 10 %"] == value
+    for stem in ("table3", "figure2_time", "figure2_freq"):
+        assert published("dcase19", stem)["none"] == methods["none"]
+
+
+def test_accuracy_is_the_mean_over_the_classes_printed_beside_it() -> None:
+    table = tables_of("dcase20b")["table4"]
+    of_classes = [row for row in table.rows if row.published_classes]
+    assert len(of_classes) == 8
+    for row in of_classes:
+        assert row.published == pytest.approx(sum(row.published_classes.values()) / 3, abs=0.1)
+    pruned = [row.published or 0 for row in table.rows if row.name.startswith("Pruned ")]
+    (ours,) = [row for row in table.rows if row.published_runs]
+    assert ours.published_runs == len(pruned) == 4
+    assert ours.published == pytest.approx(sum(pruned) / 4, abs=0.006)
