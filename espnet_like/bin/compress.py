@@ -24,6 +24,8 @@ from espnet_like.scoring.metrics import accuracy
 from espnet_like.training.evaluation import logits
 from espnet_like.training.runs import Run
 
+REPORT = "compress.json"
+
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
@@ -41,9 +43,10 @@ def main(argv: list[str] | None = None) -> None:
     else:
         raise UserError("give --plan LIST, or --run DIRECTORY [--store.limit BYTES ...]")
     for run_ in runs:
+        (run_.directory / REPORT).unlink(missing_ok=True)  # written last: the sign that all is done
         store(run_)
         report = compare(run_, device(args.device))
-        write_json(run_.directory / "compress.json", report)
+        write_json(run_.directory / REPORT, report)
         print(f"{run_.weights}: {report['significand']} bits of precision")
         print(size_table(report["size"]))
         print(

@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="data/<corpus>")
     parser.add_argument("--dump", type=Path, required=True, help="dump/<features>/<corpus>")
     parser.add_argument("--waves", type=Path, help="dump/raw/<corpus>, for what changes waveforms")
+    parser.add_argument("--norm", type=Path, help="set of the statistics, if one serves all runs")
     parser.add_argument("--exp", type=Path, default=Path("exp"))
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--folds", type=_numbers, required=True, help='e.g. "1 2 3 4 5"')
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
         tuple(args.folds),
         args.valid,
         args.waves,
+        args.norm,
     )
     if args.table:
         table = read_table(args.conf / "tables" / f"{args.table}.yaml")
@@ -145,7 +147,9 @@ def _pending(planned: Planned, stage: str) -> bool:
         raise MissingInput(
             f"stage {stage}: {planned.directory} {why}: run --stage {run_.training_stage}"
         )
-    return not (run_.stored() if stage == "compress" else run_.inferred())
+    if stage == "compress":
+        return not (run_.stored() and (planned.directory / "compress.json").is_file())
+    return not run_.inferred()
 
 
 def _numbers(text: str) -> list[int]:
