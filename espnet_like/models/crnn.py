@@ -21,9 +21,9 @@ class CRNN(nn.Module):
 
     Five blocks of 3 x 3 convolutions (w, 2w, 4w, 8w and 16w channels for base width w) halve
     frequency, the first three time as well, rounding up: N frames become ceil(N / 8) steps, N >= 1.
-    Three 1-d convolutions see all frequencies of three steps; the GRU runs forward. Every
-    convolution has a bias, batch normalisation and ReLU. The defaults are Table 1's network:
-    2,647,680 parameters.
+    Three 1-d convolutions see all frequencies, and 132 frames with all before them; the GRU runs
+    forward. Every convolution has a bias, batch normalisation and ReLU. The defaults are Table 1's
+    network: 2,647,680 parameters.
 
     A clip's logits do not depend on what it was batched with: in evaluation, what a convolution
     made beyond the clip's own frames is put back to zero before the next, so that each sees what it
@@ -45,6 +45,8 @@ class CRNN(nn.Module):
         ValueError: an argument out of range.
     """
 
+    #: The GRU carries the whole clip to the logits.
+    global_reach = True
     taps: tuple[str, ...] = (
         "input", "block1", "block2", "block3", "block4", "block5", "conv1d",
     )  # fmt: skip
@@ -122,7 +124,8 @@ class CRNN(nn.Module):
             x = tap(len(self.blocks) + 1, x[:, :, None])[:, :, 0]
         outputs, _ = self.gru(x.transpose(1, 2))  # (B, T', hidden); padding comes after the clip
         with _single_precision(x.device.type):
-            return self.classifier(_last(outputs, steps).float())
+            last = _last(outputs, steps)
+            return self.classifier(last.to(torch.promote_types(last.dtype, torch.float32)))
 
 
 class Block(nn.Module):

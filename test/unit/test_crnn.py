@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from espnet_like.errors import UserError
 from espnet_like.models import MODELS
 from espnet_like.models.crnn import CRNN
-from espnet_like.models.summary import macs, parameters, tap_shapes
+from espnet_like.models.summary import describe, macs, parameters, tap_shapes
 from espnet_like.registry import build
 
 SMALL: dict[str, Any] = {"num_classes": 5, "num_bins": 33, "base_width": 2, "hidden": 8}
@@ -90,6 +90,29 @@ def test_macs_by_hand() -> None:
     total += 2 * (2 * 3 * 256 * 256) * frames  # two layers, three gates, input and state
     total += 256 * 256 + 256 * 80
     assert macs(model, (1, 128, 101)) == total
+
+
+def test_facts_can_be_measured() -> None:
+    facts = describe(meta(), (1, 128, 751))
+    assert facts["receptive_field"] == [128, 751] and facts["bytes"] == 4 * 2_647_680
+
+
+@torch.no_grad()
+def test_a_step_sees_132_frames() -> None:
+    """With positive weights, a cell is positive where the one frame that is not zero reaches it."""
+    model = CRNN(num_classes=1, num_bins=32, base_width=1, hidden=1).double().eval()
+    for conv in [m for m in model.modules() if isinstance(m, (nn.Conv1d, nn.Conv2d))]:
+        nn.init.constant_(conv.weight, 1 / conv.weight[0].numel())
+    x = torch.eye(240, dtype=torch.float64).view(240, 1, 1, 240).expand(-1, -1, 32, -1)
+    maps: list[Tensor] = []
+
+    def keep(_: int, h: Tensor) -> Tensor:
+        maps.append(h)
+        return h
+
+    model(x, tap=keep)
+    assert maps[-1].shape == (240, 1, 1, 30)
+    assert int((maps[-1][..., 15] > 0).sum()) == 132
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(0, 20))
