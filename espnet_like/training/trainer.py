@@ -53,7 +53,7 @@ class Trainer:
         fingerprint: identifies the configuration in checkpoints.
         model: on its device; called as `model(features, lengths=, tap=)`.
         criterion: logits and targets -> losses (B,).
-        schedule: epoch, or step, -> factor of the learning rate.
+        schedule: epoch and step -> factor of the learning rate.
         augmentation: draws one plan a batch.
         clips: the training part.
         monitor: scored after each epoch, if given.
@@ -169,9 +169,9 @@ class Trainer:
         return [self.ranks.share(b) for b in batches if len(b) >= self.ranks.size]
 
     def _step(self, batch: Batch) -> None:
-        done = self.state.total_steps if self.schedule.by_steps else self.state.epoch
+        factor = self.schedule.at(self.state.epoch, self.state.total_steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.optimizer.lr * self.schedule(done)
+            group["lr"] = self.settings.optimizer.lr * factor
         where = (self.state.epoch, self.state.step, self.ranks.rank)
         torch.manual_seed(seeds.derive(self.seed, seeds.MODEL, *where))
         generator = seeds.generator(self.seed, seeds.PLAN, *where)

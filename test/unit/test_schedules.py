@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from espnet_like.training.schedules import CPJKU, Constant, FreqMix, MultiStep, SpecAugmentPP
+from espnet_like.training.schedules import (
+    CPJKU,
+    SSAST,
+    Constant,
+    FreqMix,
+    MultiStep,
+    SpecAugmentPP,
+)
 from espnet_like.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -57,6 +64,55 @@ def test_specmix_falls_at_its_milestones():
 def test_milestones_that_cannot_be_are_refused(bad):
     with pytest.raises(ValueError, match="must"):
         MultiStep(**bad)
+
+
+@pytest.mark.parametrize(("start", "hold"), [(6, 5), (5, 4)])
+def test_ssast_decays_as_its_authors_scheduler(start, hold):
+    """MultiStepLR with a milestone at each epoch from `start` on, stepped at each epoch's end."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(range(start, 1000)), gamma=0.85)
+    ours = SSAST(hold)
+    for epoch in range(30):
+        assert ours.at(epoch, 7) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        theirs.step()
+
+
+def test_ssast_ends_where_the_paper_does():
+    assert 1e-4 * SSAST(5).at(24, 10**5) == pytest.approx(4.56e-6, rel=1e-3)  # ESC-50, epoch 25
+    assert 2.5e-4 * SSAST(4).at(29, 10**5) == pytest.approx(4.3e-6, rel=1e-2)  # the other, 30
+
+
+def test_ssast_warms_up_in_stairs():
+    ours, rate = SSAST(4, warm_up=1000), None
+    for step in range(1500):  # their code: at each 50th step up to the 1000th the rate is set anew
+        if step <= 1000 and step % 50 == 0:
+            rate = step / 1000
+        assert ours.at(0, step) == pytest.approx(rate)
+    assert [SSAST().at(0, step) for step in (0, 1)] == [1, 1]
+    assert ours.at(6, 50) == pytest.approx(0.05 * 0.85**2)
+
+
+@pytest.mark.parametrize("bad", [{"hold": -1}, {"decay": 0.0}, {"warm_up": -1}, {"stair": 0}])
+def test_an_ssast_schedule_that_cannot_be_is_refused(bad):
+    with pytest.raises(ValueError, match="must"):
+        SSAST(**bad)
+
+
+def test_a_trainer_warms_up_by_steps_and_decays_by_epochs(tmp_path, monkeypatch):
+    schedule = {"name": "ssast", "hold": 0, "decay": 0.5, "warm_up": 4, "stair": 2}
+    rates = []
+    step = Trainer._step
+
+    def spying(self, batch):
+        step(self, batch)
+        rates.append(self.optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(Trainer, "_step", spying)
+    config = tiny.config(tiny.make(tmp_path / "corpus"), {"train": {"schedule": schedule}})
+    tiny.trained(tmp_path / "run", config)
+    assert rates == pytest.approx([0, 0, 5e-4, 5e-4, 1e-3] + [5e-4] * 5 + [2.5e-4] * 5)
 
 
 def test_a_run_by_steps_stopped_within_an_epoch_ends_with_the_same_weights(tmp_path, monkeypatch):
