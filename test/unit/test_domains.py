@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from scipy.stats import binomtest
 from espnet_like.bin import report
 from espnet_like.bin.plan import write_plan
 from espnet_like.config import experiment
+from espnet_like.data.ark import ArkWriter
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError
+from espnet_like.files import write_json
 from espnet_like.scoring.counts import (
     Counts,
     Part,
@@ -30,10 +33,14 @@ from espnet_like.scoring.domains import section
 from espnet_like.scoring.intervals import Z, mean_interval, wilson
 from espnet_like.scoring.report import of_table, render
 from espnet_like.scoring.results import Result, read_csv
+from espnet_like.scoring.score import score_run
 from espnet_like.scoring.sharing import share
 from espnet_like.scoring.sweep import sweep
 from espnet_like.scoring.table_files import Row, Sweep, Table
 from espnet_like.scoring.tables import Place, Planned, config_digest, plan
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny
 
 LABELS = ("bus", "park", "tram")
 
@@ -113,6 +120,33 @@ def test_counts_of_domains() -> None:
                 right[label] += max(range(3), key=lambda k: scores[i, k]) == label
         assert (line["domain"], line["right"], line["clips"]) == ("device", right, clips)
     assert lines[1]["clips"][1] == 0
+
+
+def test_stage_score_counts_them(tmp_path: Path) -> None:
+    """Posteriors of one clip in three wrong; clips of odd number are of another device."""
+    tiny.make(tmp_path)
+    config, run = tiny.config(tmp_path), tmp_path / "run"
+    for part, devices in (("train", "aa"), ("test", "ab")):
+        data = DataDir.load(tmp_path / "data/c/fold1" / part)
+        device = {utt: devices[int(utt[1:]) % 2] for utt in data.utterances}
+        replace(data, domains={"device": device}).save(tmp_path / "data/c/fold1" / part)
+    with ArkWriter(run / "scores/test.ark", run / "scores/test.scp") as writer:
+        for utt in data.utterances:
+            number = int(utt[1:])
+            writer.write(utt, np.eye(4, dtype=np.float32)[(number + (number % 3 == 0)) % 4])
+    write_json(run / "train.json", {"seconds": 1.0, "clips_per_second": 2.0, "epochs": 3})
+    write_json(run / "scores/test.json", {"parameters": 5, "bytes": 20})
+    write_json(run / "env.json", {"revision": "r", "torch": "t", "device": "cpu"})
+    scored = score_run(Planned("row", "small", "none", 1, 0, run, config))
+    # u24 .. u29 are of classes 0 1 2 3 0 1; u24 and u27 are wrong
+    found = {
+        line["value"]: (line["seen"], line["right"], line["clips"]) for line in scored["domains"]
+    }
+    assert found == {
+        "a": (True, [1, 0, 1, 0], [2, 0, 1, 0]),
+        "b": (False, [0, 2, 0, 0], [0, 2, 0, 1]),
+    }
+    assert scored["accuracy"] == pytest.approx(4 / 6)
 
 
 def result(row: str, runs: dict[tuple[int, int], float], config: str = "abc", **more) -> Result:
