@@ -111,7 +111,7 @@ class CRNN(nn.Module):
             RuntimeError: features of another number of bins.
         """
         if x.shape[2] != self.num_bins:
-            raise RuntimeError(f"model.num_bins is {self.num_bins}, the features have {x.shape[2]}")
+            raise RuntimeError(f"made for {self.num_bins} bins: set --model.num_bins {x.shape[2]}")
         steps = None if lengths is None else lengths.to(x.device)
         if tap is not None:
             x = tap(0, x)
