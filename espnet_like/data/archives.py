@@ -27,17 +27,19 @@ from typing import Any
 
 from espnet_like.data.download import extract_zip, fetch, require_space
 from espnet_like.data.listing import Archive, File, Listing, group, read_record
+from espnet_like.data.tar_archive import extract_tar
 from espnet_like.errors import UserError
 from espnet_like.files import read_json, write_json
 
-UNPACKED = 1.25  # bytes that a byte of an archive of recordings makes, about
+# Bytes that a byte of an archive of recordings makes, about.
+UNPACKED = {"zip": 1.25, "tar": 1.5, "file": 0.0}
 
 
 class Store:
-    """The state of a corpus's archives below `db`."""
+    """The state of a corpus's archives below `db`, which unpack into `db`/`into`."""
 
-    def __init__(self, db: Path) -> None:
-        self.db = db
+    def __init__(self, db: Path, into: str = "") -> None:
+        self.db, self.into = db, into
         self.home = db / ".archives"
 
     def state(self, archive: Archive) -> dict[str, Any] | None:
@@ -127,7 +129,7 @@ def get(listing: Listing, db: Path, parallel: int = 4, keep: bool = False) -> li
     if copy := own_copy(listing, db):
         print(f"{copy}: a copy is there, nothing to fetch")
         return []
-    store = Store(db)
+    store = Store(db, listing.into)
     with store.lock():
         archives = _resolve(listing, store)
         missing, failures = [], []
@@ -212,7 +214,7 @@ def _require_space(db: Path, missing: Sequence[Archive], parallel: int, keep: bo
             for path in (db / part.name, db / f"{part.name}.part"):
                 there += path.stat().st_size if path.exists() else 0
         rest.append(max(0, archive.size - there))
-    unpacked = UNPACKED * sum(archive.size for archive in missing if archive.is_zip)
+    unpacked = sum(UNPACKED[archive.kind] * archive.size for archive in missing)
     require_space(
         db,
         round(unpacked) + sum(rest if keep else sorted(rest)[-parallel:]),
@@ -263,18 +265,19 @@ def _in_parallel(
 def _bring(store: Store, archive: Archive, keep: bool) -> None:
     """Fetch an archive's parts, unpack them beside, move the members in place, say so."""
     paths = [store.db / part.name for part in archive.parts]
-    if not archive.is_zip:  # in place as soon as it has come
+    if archive.kind == "file":  # in place as soon as it has come
         store.begin(archive)
     for part, path in zip(archive.parts, paths, strict=True):
         fetch(part.url, path, part.size, part.checksum)
-    if not archive.is_zip:
+    if archive.kind == "file":
         store.finish(archive, {part.name: part.size or 0 for part in archive.parts})
         return
     scratch = store.home / "unpacking" / archive.name
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    (scratch / store.into).mkdir(parents=True)
     try:
-        extract_zip(paths[-1], scratch)
+        extract = extract_tar if archive.kind == "tar" else extract_zip
+        extract(paths[-1], scratch / store.into)
         store.begin(archive)
         store.finish(archive, _merge(scratch, store.db))
     finally:

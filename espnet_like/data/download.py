@@ -115,12 +115,7 @@ def extract_zip(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> N
         with open_zip(path) as archive:
             members = archive.infolist()
             for member in members:
-                parts = member.filename.replace("\\", "/").split("/")
-                if ".." in parts or not parts[0] or parts[0].endswith(":"):
-                    raise UserError(
-                        f"{path}: member {member.filename!r} would land outside {root}: not "
-                        "unpacked; fetch the archive from its publisher"
-                    )
+                require_inside(path, member.filename, root)
             require_space(root, sum(member.file_size for member in members), f"unpack {path}")
             archive.extractall(root)  # compares each member's CRC
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
@@ -129,6 +124,16 @@ def extract_zip(path: str | os.PathLike[str], root: str | os.PathLike[str]) -> N
         raise UserError(
             f"{path}: not a whole zip file ({error}): remove it and run again"
         ) from None
+
+
+def require_inside(path: Path, name: str, root: Path) -> None:
+    """Refuse an archive whose member `name` would not land below `root`. UserError says so."""
+    parts = name.replace("\\", "/").split("/")
+    if ".." in parts or not parts[0] or parts[0].endswith(":"):
+        raise UserError(
+            f"{path}: member {name!r} would land outside {root}: not unpacked; fetch the archive "
+            "from its publisher"
+        )
 
 
 def require_space(directory: Path, needed: int, purpose: str) -> None:

@@ -4,6 +4,7 @@ A table (a recipe's local/archives.tsv) is comment lines, then four columns with
 
     # licence: said before anything is fetched
     # holds: a file of the unpacked corpus, a pattern below --db-root; there may be several
+    # into: the directory that its archives unpack into, where they bring none of their own
     file	url	bytes	checksum
     meta.zip	https://.../meta.zip	69272	md5:e196065ee83c07af03a11a310364377d
     *	https://zenodo.org/api/records/3632377	-	-
@@ -19,7 +20,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from espnet_like.data.split_zip import PART
 from espnet_like.errors import MissingInput, UserError
@@ -57,17 +58,20 @@ class Listing:
         licence: what the licence line says.
         holds: patterns of files that the unpacked corpus has.
         files: its rows.
+        into: name of the directory that the archives unpack into; "" where they have it in them.
     """
 
     path: Path
     licence: str
     holds: tuple[str, ...]
     files: tuple[File, ...]
+    into: str = ""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A zip archive with its parts, the last of which names it, or a file to be kept as it is."""
+    """A zip archive with its parts, the last of which names it, a tar.gz archive, or a file to be
+    kept as it is."""
 
     name: str
     parts: tuple[File, ...]
@@ -78,8 +82,11 @@ class Archive:
         return sum(part.size or 0 for part in self.parts)
 
     @property
-    def is_zip(self) -> bool:
-        return self.name.lower().endswith(".zip")
+    def kind(self) -> Literal["zip", "tar", "file"]:
+        name = self.name.lower()
+        if name.endswith(".zip"):
+            return "zip"
+        return "tar" if name.endswith((".tar.gz", ".tgz")) else "file"
 
 
 def read_listing(path: str | os.PathLike[str]) -> Listing:
@@ -92,7 +99,7 @@ def read_listing(path: str | os.PathLike[str]) -> Listing:
     path = Path(path)
     if not path.is_file():
         raise MissingInput(f"{path}: no such table of archives")
-    notes: dict[str, list[str]] = {"licence": [], "holds": []}
+    notes: dict[str, list[str]] = {"licence": [], "holds": [], "into": []}
     rows: list[File] = []
     header = False
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
@@ -108,12 +115,16 @@ def read_listing(path: str | os.PathLike[str]) -> Listing:
                 )
         elif line.strip():
             rows.append(_row(f"{path}:{number}", line.split("\t"), rows))
-    for key, texts in notes.items():
-        if not texts:
+    for key in ("licence", "holds"):
+        if not notes[key]:
             raise UserError(f"{path}: no line `# {key}: ...`: add it")
+    into = notes["into"]
+    if len(into) > 1 or not all(NAME.fullmatch(name) for name in into):
+        raise UserError(f"{path}: `# into: {', '.join(into)}`: must be one directory's name")
     if not rows:
         raise UserError(f"{path}: no archive in it: add a line")
-    return Listing(path, " ".join(notes["licence"]), tuple(notes["holds"]), tuple(rows))
+    licence, holds = " ".join(notes["licence"]), tuple(notes["holds"])
+    return Listing(path, licence, holds, tuple(rows), "".join(into))
 
 
 def _row(where: str, fields: Sequence[str], before: Iterable[File]) -> File:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
+import re
 import shutil
 import struct
 import subprocess
+import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -23,6 +26,7 @@ from espnet_like.data import archives as module
 from espnet_like.data import download
 from espnet_like.data.listing import group, read_listing
 from espnet_like.data.split_zip import open_zip
+from espnet_like.data.tar_archive import extract_tar
 from espnet_like.errors import UserError
 
 NOISE = np.random.default_rng(0).bytes(300_000)
@@ -90,6 +94,24 @@ def zipped(members: dict[str, bytes]) -> bytes:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
+    return file.getvalue()
+
+
+def tarred(members: dict[str, bytes | str], compress: bool = True) -> bytes:
+    """A tar archive as `tar czf x.tar.gz .` makes it; a str is where a link points to."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz" if compress else "w") as archive:
+        top = tarfile.TarInfo("./")
+        top.type = tarfile.DIRTYPE
+        archive.addfile(top)
+        for name, data in members.items():
+            entry = tarfile.TarInfo(name)
+            if isinstance(data, str):
+                entry.type, entry.linkname = tarfile.SYMTYPE, data
+                archive.addfile(entry)
+            else:
+                entry.size = len(data)
+                archive.addfile(entry, io.BytesIO(data))
     return file.getvalue()
 
 
@@ -262,6 +284,98 @@ def test_another_corpus_in_the_same_place(tsv, publisher, tmp_path):
     (db / "corpus/meta.csv").write_text("theirs")
     assert run(other, db) == 0 and run(tsv, db) == 0
     assert publisher.seen == ["d.zip"]
+
+
+@pytest.fixture
+def words(publisher, tmp_path) -> Path:
+    """The table of a corpus whose archive unpacks into the directory where it is."""
+    members = {"./yes/a.wav": NOISE[:9000], "./no/a.wav": NOISE[9000:9500], "./LIST.txt": b"x\n"}
+    publisher.files = {"words.tar.gz": tarred(members)}
+    path = table(publisher, tmp_path / "words.tsv")
+    text = path.read_text().replace("corpus/meta.csv", "words_v2/LIST.txt")
+    path.write_text(text.replace("# holds: meta.csv", "# holds: LIST.txt\n# into: words_v2"))
+    return path
+
+
+def test_a_tar_archive_gets_a_directory_of_its_own(words, publisher, tmp_path, capsys):
+    db = tmp_path / "db"
+    assert run(words, db) == 0
+    assert files(db) == ["words_v2/LIST.txt", "words_v2/no/a.wav", "words_v2/yes/a.wav"]
+    assert (db / "words_v2/yes/a.wav").read_bytes() == NOISE[:9000]
+    publisher.seen.clear()
+    assert run(words, db) == 0 and publisher.seen == []
+    (db / "words_v2/no/a.wav").unlink()
+    assert run(words, db) == 0 and publisher.seen == ["words.tar.gz"] and len(files(db)) == 3
+    assert run(words, db / "words_v2") == 0
+    assert "a copy is there" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["../b", "up", "a/b", "."])
+def test_a_directory_that_is_none(words, name):
+    words.write_text(words.read_text().replace("into: words_v2", f"into: {name}\n# into: c"))
+    with pytest.raises(UserError, match="must be one directory's name"):
+        read_listing(words)
+
+
+HALF = tarred({"a.wav": NOISE[:50_000]})
+
+
+def broken_tars() -> dict[str, tuple[bytes, str]]:
+    flipped = bytearray(tarred({"a.wav": b"0" * 5000}))
+    flipped[-6] ^= 255  # of the checksum of all, behind the last member
+    plain = tarred({"a.wav": NOISE[:5000]}, compress=False)
+    inside = bytearray(HALF)
+    inside[20_000] ^= 255
+    return {
+        "cut": (HALF[:30_000], "not a whole tar.gz file"),
+        "cut at the checksum": (HALF[:-5], "not a whole tar.gz file"),
+        "checksum": (bytes(flipped), "not a whole tar.gz file"),
+        "inside": (bytes(inside), "not a whole tar.gz file"),
+        "not compressed": (plain, "not a whole tar.gz file"),
+        "web page": (b"<html>moved</html>", "not a whole tar.gz file"),
+        "not a tar": (gzip.compress(b"plain text" * 99), "not a whole tar.gz file"),
+        "cut before it was compressed": (gzip.compress(plain[:3000]), "not a whole tar.gz file"),
+        "upwards": (tarred({"../a.wav": b"x"}), r"'\.\./a\.wav' would land outside"),
+        "absolute": (tarred({"/tmp/a.wav": b"x"}), "would land outside"),
+        "link": (tarred({"a": "/etc/passwd"}), "member 'a' is a link or a device"),
+        "through a link": (tarred({"a": "..", "a/b": b"x"}), "member 'a' is a link or a device"),
+    }
+
+
+@pytest.mark.parametrize("kind", broken_tars())
+def test_a_broken_tar_archive_is_one_line_and_leaves_nothing(
+    kind, words, publisher, tmp_path, capsys
+):
+    data, says = broken_tars()[kind]
+    old = publisher.files["words.tar.gz"]
+    publisher.files["words.tar.gz"] = data
+    text = (
+        words.read_text()
+        .replace(md5(old), md5(data))
+        .replace(f"\t{len(old)}\t", f"\t{len(data)}\t")
+    )
+    words.write_text(text)
+    db = tmp_path / "db"
+    assert run(words, db) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line[:6] == "error:"]
+    assert re.search(says, error)
+    assert files(db) == ["words.tar.gz"] and not (tmp_path / "a.wav").exists()
+    assert not list((db / ".archives" / "unpacking").iterdir())
+
+
+def test_a_tar_archive_that_will_not_fit(tmp_path, monkeypatch):
+    (tmp_path / "a.tar.gz").write_bytes(tarred({"a.wav": b"0" * 50_000}))
+    usage = type("Usage", (), {"free": 50_000})
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match="needed to unpack"):
+        extract_tar(tmp_path / "a.tar.gz", tmp_path)
+    assert not (tmp_path / "a.wav").exists()
+
+
+def test_a_tar_archive_of_no_bytes(tmp_path):
+    (tmp_path / "a.tar.gz").write_bytes(b"")
+    with pytest.raises(UserError, match="not a whole tar.gz file"):
+        extract_tar(tmp_path / "a.tar.gz", tmp_path)
 
 
 def test_space_is_asked_for_before_anything_is_fetched(tsv, publisher, tmp_path, monkeypatch):
