@@ -19,6 +19,7 @@ from espnet_like.errors import UserError
 Score = Literal["e_pred", "e_rec", "rec_pred", "masked_rec"]
 Scaling = Literal["raw", "standardize", "log1p", "sqrt"]
 Overlap = Literal["mean", "sum"]
+Stride = tuple[int, int] | None
 
 MASKED_PASSES = 4  # of `masked_rec`: each hides every fourth patch
 
@@ -33,7 +34,8 @@ class ErrorMaps:
         prediction: G(E(e_rec)); None where the score does without it.
         e_pred: its squared error (equation 2); likewise.
         score: the map that ranks blocks, not negative where it counts.
-        covered: (F, T) bool: cells under a patch; elsewhere the maps mean nothing.
+        covered: (1 or B, F, T) bool: cells that count. Elsewhere the maps mean nothing: no patch
+            lies there, or padding is to be left out.
     """
 
     reconstruction: Tensor
@@ -48,7 +50,7 @@ class ErrorMaps:
         across = 5 - axis  # the other axis
         inside = self.covered.double()
         total = (self.score.double().mean(1) * inside).sum(across - 1)
-        return total / inside.sum(across - 2).clamp(min=1)
+        return total / inside.sum(across - 1).clamp(min=1)
 
 
 @torch.no_grad()
@@ -57,8 +59,10 @@ def error_maps(
     x: Tensor,
     score: Score = "e_pred",
     scaling: Scaling = "raw",
-    stride: tuple[int, int] | None = None,
+    stride: Stride = None,
     overlap: Overlap = "mean",
+    lengths: Tensor | None = None,
+    padding: bool = True,
 ) -> ErrorMaps:
     """Run the auxiliary tasks; the network and the state of random numbers stay as they are.
 
@@ -72,22 +76,29 @@ def error_maps(
             log(1 + e), or its root.
         stride: of the patches; None for the network's own.
         overlap: what a cell gets that several patches guess.
+        lengths: (B,) frames that are not padding, as the network is told; None when all are.
+        padding: padding's cells count.
 
     Raises:
         UserError: a network that does not reconstruct, or a spectrogram smaller than a patch.
     """
     net = _reconstructing(model)
     patches = net.layout(x, stride)
-    covered = patches.count(x.device) > 0
+    covered = (patches.count(x.device) > 0)[None]
+    inside = torch.ones_like(covered)
+    if lengths is not None and not padding:
+        inside = (torch.arange(x.shape[3], device=x.device) < lengths[:, None])[:, None]
+    covered = covered & inside
     with at_rest(net):
         blind = score == "masked_rec"
-        guess = _blind_guess(net, x, stride) if blind else net.guess(x, None, stride)
+        guess = (_blind_guess if blind else _guess)(net, x, lengths, stride)
         reconstruction = patches.join(guess, overlap)
         e_rec = _scaled((reconstruction - x.float()).square(), scaling, covered)
+        e_rec = torch.where(inside[:, None], e_rec, 0)  # it is the next pass's input, padded as x
         if blind or score == "e_rec":
             ranks = _from_zero(e_rec, covered)
             return ErrorMaps(reconstruction, e_rec, None, None, ranks, covered)
-        prediction = patches.join(net.guess(e_rec, None, stride), overlap)
+        prediction = patches.join(_guess(net, e_rec, lengths, stride), overlap)
     e_pred = (prediction - e_rec).square()
     ranks = _from_zero(e_pred if score == "e_pred" else prediction, covered)
     return ErrorMaps(reconstruction, e_rec, prediction, e_pred, ranks, covered)
@@ -115,7 +126,11 @@ def _reconstructing(model: nn.Module | None) -> Any:
     return model
 
 
-def _blind_guess(net: Any, x: Tensor, stride: tuple[int, int] | None) -> Tensor:
+def _guess(net: Any, x: Tensor, lengths: Tensor | None, stride: Stride) -> Tensor:
+    return net.guess(x, lengths, stride=stride)
+
+
+def _blind_guess(net: Any, x: Tensor, lengths: Tensor | None, stride: Stride) -> Tensor:
     """Every patch as guessed in the pass that hides it; neighbours are hidden in others."""
     f, t = net.layout(x, stride).grid
     row, column = torch.arange(f, device=x.device)[:, None], torch.arange(t, device=x.device)
@@ -123,7 +138,7 @@ def _blind_guess(net: Any, x: Tensor, stride: tuple[int, int] | None) -> Tensor:
     total: Any = 0
     for k in range(MASKED_PASSES):
         hidden = turn == k
-        guess = net.guess(x, hidden.expand(len(x), -1), stride)
+        guess = net.guess(x, lengths, hidden.expand(len(x), -1), stride)
         total = torch.where(hidden[:, None], guess, total)
     return total
 
@@ -135,7 +150,8 @@ def _scaled(errors: Tensor, scaling: Scaling, covered: Tensor) -> Tensor:
         return errors.log1p()
     if scaling == "raw":
         return errors
-    count = covered.sum() * errors.shape[1]
+    covered = covered[:, None]
+    count = covered.sum((1, 2, 3), keepdim=True).clamp(min=1) * errors.shape[1]
     mean = (errors * covered).sum((1, 2, 3), keepdim=True) / count
     spread = ((errors - mean).square() * covered).sum((1, 2, 3), keepdim=True) / count
     return (errors - mean) / (2 * spread.sqrt()).clamp(min=1e-12)
@@ -143,4 +159,6 @@ def _scaled(errors: Tensor, scaling: Scaling, covered: Tensor) -> Tensor:
 
 def _from_zero(ranks: Tensor, covered: Tensor) -> Tensor:
     """`ranks`, raised where a clip has negative ones: what is taken out of it counts 0."""
-    return ranks - torch.where(covered, ranks, 0).amin((1, 2, 3), keepdim=True).clamp(max=0)
+    return ranks - torch.where(covered[:, None], ranks, 0).amin((1, 2, 3), keepdim=True).clamp(
+        max=0
+    )

@@ -67,7 +67,7 @@ class PEAS(Augmentation):
         rounding: of 0.1 e; `bernoulli` draws floor or ceil with that mean, once a batch.
         first_epoch: number of the first epoch in equation 3 and for the last fifth: 0 or 1.
         fixed_late: widths are fixed in the last fifth; None: unless `conventional`.
-        padding: blocks may lie on padding, as SSAST's do, which stays as it is.
+        padding: blocks may lie on padding, as SSAST's do, and its errors count; it stays as it is.
         first: methods that act before, e.g. noise and time_roll: the network then sees the
             features as they left them. (In a `chain` with methods behind it, PEAS sees the batch as
             it came, and those act on its masks: SSAST's own order.)
@@ -162,7 +162,7 @@ class PEAS(Augmentation):
             if op.layer == 0:
                 x, _ = op(x, lengths)
         settings = (self.score, self.scaling, self.aux_stride, self.overlap)
-        return error_maps(batch.model, x, *settings)
+        return error_maps(batch.model, x, *settings, lengths, self.padding)
 
     def _stripes(
         self, batch: Batch, axis: int, units: Tensor, due: int, maps: ErrorMaps | None

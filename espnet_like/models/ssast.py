@@ -172,7 +172,7 @@ class SSAST(nn.Module):
         if tap is not None:
             grid = tap(1, grid)
         tokens = (grid + self._positions(patches)).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.v.class_tokens(len(x)).to(tokens.dtype), tokens], 1)
+        tokens = torch.cat([self.v.class_tokens(x.shape[0]).to(tokens.dtype), tokens], 1)
         seen = None
         if lengths is not None:
             inside = self._inside(patches, lengths.to(x.device))
@@ -235,6 +235,7 @@ class SSAST(nn.Module):
     def guess(
         self,
         x: Tensor,
+        lengths: Tensor | None = None,
         masked: Tensor | None = None,
         stride: tuple[int, int] | None = None,
     ) -> Tensor:
@@ -242,7 +243,7 @@ class SSAST(nn.Module):
 
         Args:
             x: features, (B, C, F, T).
-            masked, stride: as in `encode`.
+            lengths, masked, stride: as in `encode`.
 
         Returns:
             (B, f t, C h w) float32; `layout(x, stride).join` makes a spectrogram of it.
@@ -253,9 +254,8 @@ class SSAST(nn.Module):
         """
         if not hasattr(self, "gpredlayer"):
             raise RuntimeError("build SSAST with pretext=frozen to reconstruct with it")
-        return self.gpredlayer(
-            self.encode(x, masked=masked, stride=stride)[:, CLASS_TOKENS:]
-        ).float()
+        tokens = self.encode(x, lengths, masked=masked, stride=stride)
+        return self.gpredlayer(tokens[:, CLASS_TOKENS:]).float()
 
     def reconstruct(
         self, x: Tensor, stride: tuple[int, int] | None = None, overlap: Overlap = "mean"

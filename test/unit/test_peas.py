@@ -90,6 +90,26 @@ def test_windows_equal_the_loop(choice, data, size, number):
     assert found.tolist() == [expected, expected]
 
 
+def test_windows_equal_the_golden_ones():
+    """Profile over time of a clip (thousandths) and starts of windows of 48, of the reference."""
+    profile = torch.tensor([GOLDEN_PROFILE]).double()
+    for choice, starts in (("residual", [20, 69, 0]), ("topk", [20, 23, 24])):
+        found = choose_windows(profile, torch.full((1, 3), 48), torch.tensor([128]), choice)
+        assert found.tolist() == [starts]
+
+
+GOLDEN_PROFILE = [
+    514, 391, 390, 588, 409, 594, 492, 661, 617, 532, 432, 463, 543, 513, 667, 375, 342, 238,
+    364, 361, 456, 707, 446, 533, 803, 445, 551, 374, 482, 362, 528, 414, 435, 437, 394, 659,
+    231, 909, 500, 667, 1145, 343, 447, 328, 553, 641, 628, 377, 399, 374, 463, 497, 463, 544,
+    420, 498, 919, 483, 340, 280, 507, 621, 557, 498, 438, 672, 459, 503, 326, 711, 563, 435,
+    515, 390, 504, 494, 542, 427, 517, 370, 312, 593, 272, 635, 264, 442, 355, 324, 758, 484,
+    404, 324, 351, 490, 487, 351, 626, 574, 323, 397, 285, 476, 303, 411, 675, 454, 530, 386,
+    389, 438, 699, 368, 287, 411, 482, 422, 421, 389, 365, 570, 665, 367, 344, 373, 323, 357,
+    535, 291,
+]  # fmt: skip
+
+
 def test_equal_errors_give_the_first_window_whatever_their_scale():
     for scale in (1e-30, 1 / 3, 1e30):
         profile = torch.full((1, 50), scale)
@@ -240,7 +260,7 @@ def test_error_maps_are_equations_1_and_2(model, batch):
     torch.testing.assert_close(maps.e_pred, e_pred)
     covered = torch.zeros(40, 60, dtype=torch.bool)
     covered[:36, :56] = True
-    assert torch.equal(maps.covered, covered)
+    assert torch.equal(maps.covered, covered[None])
     for clip in range(3):
         for t in range(60):
             mean = sum(float(e_pred[clip, 0, f, t]) for f in range(36)) / 36 if t < 56 else 0.0
@@ -282,7 +302,7 @@ def test_masked_reconstruction_shows_every_patch_to_no_pass_that_guesses_it(mode
     vectors = torch.zeros(3, 15, 256)
     for k in range(4):
         hidden = [(2 * f + t) % 4 == k for f in range(3) for t in range(5)]
-        guess = model.guess(x, torch.tensor([hidden] * 3))
+        guess = model.guess(x, masked=torch.tensor([hidden] * 3))
         for i in range(15):
             if hidden[i]:
                 vectors[:, i] = guess[:, i]
@@ -294,7 +314,7 @@ def test_a_loud_transient_is_masked_under_e_rec(batch):
     """With a network that reconstructs nothing the error is the energy."""
 
     class Silent(SSAST):
-        def guess(self, x, masked=None, stride=None):
+        def guess(self, x, lengths=None, masked=None, stride=None):
             return torch.zeros(len(x), 15, 256)
 
     x = 0.1 * batch[0]
@@ -425,6 +445,36 @@ def test_padding_is_masked_or_not(model, batch):
         for t, _ in [draw(PEAS("random", **SMALL), batch, seed=seed).ops[0].stripes(batch[0].shape)]
     ]
     assert max(reached) > 9
+
+
+def test_a_clip_s_errors_do_not_depend_on_its_batch(model, batch):
+    x, lengths = batch[0].clone(), torch.tensor([60, 37, 20])
+    for clip, n in enumerate(lengths.tolist()):
+        x[clip, :, :, n:] = 0
+    for scaling in ("raw", "standardize"):
+        maps = error_maps(model, x, "e_pred", scaling, lengths=lengths, padding=False)
+        for clip, n in enumerate(lengths.tolist()):
+            alone = error_maps(model, x[clip : clip + 1, :, :, :n], "e_pred", scaling)
+            for axis in (FREQUENCY, TIME):
+                expected = alone.profile(axis)[0]
+                found = maps.profile(axis)[clip]
+                assert not found[len(expected) :].any()
+                torch.testing.assert_close(found[: len(expected)], expected, atol=1e-4, rtol=1e-3)
+
+
+def test_the_same_blocks_under_autocast_each_time(model, batch):
+    def starts():
+        with torch.autocast("cpu", torch.bfloat16):
+            plan = draw(PEAS(time_blocks=3, **SMALL), batch, model, LATE)
+        return plan.ops[0].stripes(batch[0].shape)[0].start
+
+    assert torch.equal(starts(), starts())
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = error_maps(model, batch[0])
+    assert rough.score.dtype == torch.float32
+    torch.testing.assert_close(
+        rough.profile(TIME), error_maps(model, batch[0]).profile(TIME), atol=0.02, rtol=0.1
+    )
 
 
 @pytest.mark.parametrize("fill", ["value", "clip_mean", "noise"])
