@@ -36,6 +36,11 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     results = read_csv(args.out / "results.csv")
     tables = read_tables(args.conf)
+    if args.table and args.table not in tables:
+        there = ", ".join(tables) or "none"
+        raise MissingInput(
+            f"{args.conf}/tables/{args.table}.yaml: no such table; there are: {there}"
+        )
     runs = read_plan(args.plan) if args.plan else []
     found = collect(args.table, runs)
     if args.table:

@@ -17,7 +17,7 @@ from espnet_like.bin.plan import write_plan
 from espnet_like.config import experiment
 from espnet_like.data.ark import ArkWriter
 from espnet_like.data.directory import DataDir
-from espnet_like.errors import UserError
+from espnet_like.errors import MissingInput, UserError
 from espnet_like.files import write_json
 from espnet_like.scoring.counts import (
     Counts,
@@ -317,6 +317,8 @@ def test_stage_report_breaks_results_down(
     assert (tmp_path / "fig/by_device.md").read_text() in capsys.readouterr().out
     with pytest.raises(UserError, match=r"--domain city: these runs .* there are device"):
         report.main([*where.split(), "--table", "t", "--domain", "city"])
+    with pytest.raises(MissingInput, match=r"tables/u.yaml: no such table; there are: t"):
+        report.main([*where.split(), "--table", "u"])
 
 
 def test_a_plain_run_can_be_broken_down(
