@@ -233,5 +233,5 @@ def test_arguments_out_of_range(bad: dict[str, int]) -> None:
 
 
 def test_another_number_of_bins_is_refused(model: CRNN) -> None:
-    with pytest.raises(RuntimeError, match="made for 33 bins: set --model.num_bins 40"):
+    with pytest.raises(RuntimeError, match=r"made for 33 bins: set --model\.num_bins 40"):
         model(torch.randn(1, 1, 40, 30))
