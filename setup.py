@@ -32,6 +32,8 @@ DEV_REQUIRES = [
     "kaldi_native_io>=1.22",
     "librosa>=0.10.2",
     "mypy==2.4.1",
+    "onnx>=1.16",
+    "onnxruntime>=1.18",
     "pytest>=8",
     "pytest-xdist>=3.5",
     "ruff==0.17.5",

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from espnet_like.models.staged import Tap, mean_of_clips, through
+from espnet_like.models.staged import Tap, mean_of_clips, single_precision, through
 
 EXPANSION = 4  # channels that leave a bottleneck for each one within
 
@@ -63,7 +63,8 @@ class ResNet(nn.Module):
         frames = x.shape[-1]
         stages = (self._stem, self.layer1, self.layer2, self.layer3, self.layer4)
         pooled = mean_of_clips(through(stages, x, tap), lengths, frames)
-        return self.fc(pooled).to(pooled.dtype)
+        with single_precision(x.device):
+            return self.fc(pooled)
 
     def _stem(self, x: Tensor) -> Tensor:
         return self.maxpool(self.relu(self.bn1(self.conv1(x))))

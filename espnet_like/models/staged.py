@@ -1,8 +1,10 @@
-"""What the networks share: the way through their stages and taps, and the mean over a clip."""
+"""What the networks share: stages with taps between them, bands of bins, the mean over a clip."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -20,6 +22,20 @@ def through(stages: Iterable[Callable[[Tensor], Tensor]], x: Tensor, tap: Tap | 
         if tap is not None:
             x = tap(k, x)
     return x
+
+
+def bands(x: Tensor, count: int) -> list[Tensor]:
+    """(B, C, F, T) cut along F; where that leaves a rest, the lower bands have a bin more.
+
+    Raises:
+        RuntimeError: fewer bins than bands.
+    """
+    bins = int(x.shape[2])  # a number, when the network is traced for export too
+    least, more = divmod(bins, count)
+    if least == 0:
+        raise RuntimeError(f"{bins} frequency bins cannot be cut into {count} bands")
+    cuts = [k * least + min(k, more) for k in range(count + 1)]
+    return [x[:, :, a:b] for a, b in pairwise(cuts)]
 
 
 def mean_of_clips(x: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
@@ -41,3 +57,10 @@ def mean_of_clips(x: Tensor, lengths: Tensor | None, frames: int) -> Tensor:
     inside = torch.arange(x.shape[-1], device=x.device) < valid[:, None]
     profile = torch.where(inside[:, None], x.mean(2, dtype=exact), 0)  # (B, C, T')
     return profile.sum(2) / valid.clamp(min=1)[:, None]
+
+
+def single_precision(device: torch.device) -> AbstractContextManager[None]:
+    """No autocast, on devices that have it: logits of bfloat16 would often be equal."""
+    if torch.amp.is_autocast_available(device.type):  # not on meta
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

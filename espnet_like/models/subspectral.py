@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from espnet_like.models.staged import bands
+
 
 class SSN(nn.BatchNorm2d):
     """Batch normalisation whose statistics are those of a channel within a frequency band.
@@ -59,22 +61,18 @@ class SSN(nn.BatchNorm2d):
         """(B, C, F, T) to the same shape."""
         if self.groups == 1:
             return super().forward(x)
-        if x.shape[2] < self.groups:
-            raise RuntimeError(
-                f"{x.shape[2]} frequency bins cannot be cut into {self.groups} bands"
-            )
         factor = self._update_factor()
         mean, var = self._by_band(self.running_mean), self._by_band(self.running_var)
         weight, bias = self._by_band(self.weight), self._by_band(self.bias)
-        bands = []
-        for s, band in enumerate(x.tensor_split(self.groups, dim=2)):
+        parts = []
+        for s, band in enumerate(bands(x, self.groups)):
             own = mean[:, s].contiguous(), var[:, s].contiguous()
             affine = weight[:, s], bias[:, s]
             y = functional.batch_norm(band, *own, *affine, self.training, factor, self.eps)
-            bands.append(y)
+            parts.append(y)
             if self.training:
                 mean[:, s], var[:, s] = own
-        return torch.cat(bands, dim=2)
+        return torch.cat(parts, dim=2)
 
     def _update_factor(self) -> float:
         """Weight of this batch in the running statistics; None for momentum: a plain mean."""

@@ -6,9 +6,8 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from espnet_like.models.staged import Tap, mean_of_clips
+from espnet_like.models.staged import Tap, bands, mean_of_clips
 
 STACKS, BLOCKS = 4, 2  # the first block of every stack but the first halves time
 PATHS = 2
@@ -72,26 +71,24 @@ class TwoPathResNet(nn.Module):
             RuntimeError: a single frequency bin.
         """
         frames = x.shape[-1]
-        if x.shape[2] < PATHS:
-            raise RuntimeError(f"{x.shape[2]} frequency bins cannot be cut into {PATHS} paths")
         if tap is not None:
             x = tap(0, x)
-        parts = x.tensor_split(PATHS, dim=2)
+        parts = bands(x, PATHS)
         for k in range(1, len(self.taps)):
-            parts = tuple(
+            parts = [
                 path[k - 1](part)  # type: ignore[index]
                 for path, part in zip(self.paths, parts, strict=True)
-            )
+            ]
             if tap is not None:
-                parts = tap(k, torch.cat(parts, dim=2)).tensor_split(PATHS, dim=2)
+                parts = bands(tap(k, torch.cat(parts, dim=2)), PATHS)
         return mean_of_clips(self.head(torch.cat(parts, dim=2)), lengths, frames)
 
 
 class PreActivationBlock(nn.Module):
     """Twice batch normalisation (without scale and shift), ReLU and 3 x 3 convolution.
 
-    Where it doubles the channels it halves time; its shortcut is then a 3 x 3 average, with zeros
-    for the channels that are new.
+    Where it doubles the channels it halves time; its shortcut is then a 3 x 3 average for the first
+    half of them, and nothing for the other.
     """
 
     def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
@@ -102,15 +99,15 @@ class PreActivationBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(outputs, affine=False)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=bias)
         self.relu = nn.ReLU()
-        self.pool: nn.Module = nn.Identity()
-        if inputs != outputs:
-            self.pool = nn.AvgPool2d(3, stride, padding=1)
-        self.more = outputs - inputs
+        self.pool = nn.AvgPool2d(3, stride, padding=1)
+        self.inputs, self.outputs = inputs, outputs
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(self.relu(self.bn1(x)))
         y = self.conv2(self.relu(self.bn2(y)))
-        return y + functional.pad(self.pool(x), (0, 0, 0, 0, 0, self.more))
+        if self.inputs == self.outputs:
+            return y + x
+        return torch.cat([y[:, : self.inputs] + self.pool(x), y[:, self.inputs :]], dim=1)
 
 
 def _path(inputs: int, width: int, bias: bool) -> nn.ModuleList:

@@ -94,7 +94,7 @@ class Operations(TorchDispatchMode):
 def test_without_a_tap_nothing_is_computed_for_it(model, x):
     with Operations() as without:
         model(x)
-    joined = {"two_path_resnet": 1, "shared_resnet": 6}  # before the head; bands of each SSN
+    joined = {"two_path_resnet": 7, "shared_resnet": 6}  # shortcuts and head; bands of each SSN
     name = next(n for n, kind in MODELS.items() if type(model) is kind)
     assert without.counts["cat"] == joined.get(name, 0)
 
