@@ -40,6 +40,7 @@ class Data:
         dump: directory of the feature dump.
         waves: directory of the dump of waveforms, for augmentations that change these.
         stats: normalisation of the training part (JSON of stage 3).
+        norm: data directory that the statistics are of, where it is not the training part.
         train: data directory to train on.
         valid: data directory that chooses the epoch, if one does.
         test: data directory to score.
@@ -50,6 +51,7 @@ class Data:
     dump: str = ""
     waves: str | None = None
     stats: str = ""
+    norm: str | None = None
     train: str = ""
     valid: str | None = None
     test: str = ""

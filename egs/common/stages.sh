@@ -6,6 +6,8 @@
 #                                with local/archives.tsv, local/demo.py and local/data.py
 #   recipe_options               adjusts variables after the options are read (subset, demo)
 #   recipe_report                more figures, after stage report's own
+#   recipe_stage NAME            adjusts variables before a stage
+#   recipe_plan                  lists all runs, so that what is wrong is said at the start
 #   recipe_help                  lines for --help about options of its own
 #   stage_<name>                 any stage of its own, listed in stages
 #
@@ -38,7 +40,10 @@ dry_run=false
 declare -F recipe_help >/dev/null || recipe_help() { :; }
 declare -F recipe_options >/dev/null || recipe_options() { :; }
 declare -F recipe_report >/dev/null || recipe_report() { :; }
-[[ -v stages ]] || stages=(download data feats stats train infer score report pack)
+declare -F recipe_stage >/dev/null || recipe_stage() { :; }
+declare -F recipe_plan >/dev/null || recipe_plan() { plan_ all; }
+_standard=(download data feats stats train infer score report pack) # their numbers stay
+[[ -v stages ]] || stages=("${_standard[@]}")
 
 help_message="$title
 
@@ -81,16 +86,17 @@ fail() {
   exit "${2:-2}"
 }
 
-# number NAME: leaves the place of a stage, given by name or number, in $number_of.
-number() {
-  local i
+# place STAGE: leaves the place of a stage, given by name or number, in $place_of.
+place() {
+  local i name=$1
+  if [[ $1 =~ ^[0-9]+$ ]]; then name=${_standard[$1]-}; fi
   for i in "${!stages[@]}"; do
-    if [[ $1 == "${stages[i]}" || $1 == "$i" ]]; then
-      number_of=$i
+    if [[ $name == "${stages[i]}" ]]; then
+      place_of=$i
       return
     fi
   done
-  fail "no stage $1; stages are 0 to $((${#stages[@]} - 1)): ${stages[*]}"
+  fail "no stage $1${name:+ ($name)} here; stages are ${stages[*]}"
 }
 
 # do_ COMMAND...: run it, or print it with --dry-run.
@@ -117,7 +123,8 @@ jobs_() {
 # plan_ STAGE: leaves how many runs there are for a stage in $planned, their list in $plans/STAGE.
 plan_() {
   local options=(--stage "$1" --out "$plans/$1.jsonl" --data "data/$corpus" --dump "$dump")
-  options+=(--waves "dump/raw/$corpus" --corpus "$corpus" --folds "$folds")
+  options+=(--waves "$raw" --corpus "$corpus" --folds "$folds")
+  if [[ $norm ]]; then options+=(--norm "$norm"); fi
   if [[ $seeds ]]; then options+=(--seeds "$seeds"); fi
   if [[ $table ]]; then
     options+=(--table "$table")
@@ -166,11 +173,16 @@ stage_feats() {
   if $compress; then options+=(--compress); fi
   dump_ conf/features.yaml "$dump" feats "${options[@]}"
   plan_ waves # the runs that change waveforms
-  if [[ $planned == [1-9]* ]]; then dump_ conf/waves.yaml "dump/raw/$corpus" waves; fi
+  if [[ $planned == [1-9]* ]]; then dump_ conf/waves.yaml "$raw" waves; fi
 }
 
 stage_stats() {
   local fold part=train
+  if [[ $norm ]]; then
+    do_ python -m espnet_like.bin.compute_stats --dump "$dump" --data "$norm" \
+      --out "$dump/stats/norm.json"
+    return
+  fi
   if $valid; then part=train_valid; fi
   for fold in $folds; do
     do_ python -m espnet_like.bin.compute_stats --dump "$dump" \
@@ -232,25 +244,29 @@ if [[ $finetune && " ${stages[*]} " != *" prune "* ]]; then
   fail "--finetune $finetune: this recipe has no stage prune"
 fi
 results=.
+norm= # data directory of the statistics of all runs, where it is not each one's training part
 if $demo; then
   corpus=demo db_root=$db_root/demo results=exp/demo
   if [[ $train == train ]]; then train=train_demo; fi
 fi
 recipe_options
 if ! $dry_run; then . ../common/path.sh; fi
-dump=dump/$feats/$corpus
+dump=dump/$feats/$corpus raw=dump/raw/$corpus
 name=${table:-${model}_${augment}}_$corpus
 plans=exp/plans/$name
 logs=exp/log/$name
 
-number "$stage"
-first=$number_of
-number "${stop_stage:-$([[ $table ]] && echo report || echo pack)}"
-last=$number_of
+place "$stage"
+first=$place_of
+place "${stop_stage:-$([[ $table ]] && echo report || echo pack)}"
+last=$place_of
 ((first <= last)) || fail "--stage $stage comes after --stop-stage $stop_stage"
 # A wrong name or key is said now, and not after hours of features.
-if ! $dry_run && [[ " ${stages[*]:first:last-first+1} " == *" "*" train "* ]]; then plan_ all; fi
+if ! $dry_run && [[ " ${stages[*]:first:last-first+1} " == *" "*" train"* ]]; then
+  recipe_plan
+fi
 for ((i = first; i <= last; i++)); do
-  printf '== stage %d: %s\n' "$i" "${stages[i]}" >&2
+  printf '== stage %s\n' "${stages[i]}" >&2
+  recipe_stage "${stages[i]}"
   "stage_${stages[i]}"
 done

@@ -1,4 +1,4 @@
-"""Stage infer: posteriors of the test part, of one run of a list or of all."""
+"""Stage infer: posteriors of the test part, or of other sets, of one run of a list or of all."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="infer", description=__doc__, allow_abbrev=False)
     parser.add_argument("--plan", type=Path, required=True, help="list of runs")
     parser.add_argument("--job", type=int, help="line of the list, from 1; all when not given")
+    parser.add_argument(
+        "--sets", nargs="+", type=Path, default=[], help="data directories instead of the test part"
+    )
     add_device(parser)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     for planned in read_plan(args.plan, args.job):
-        Run(planned.directory, planned.config).infer(device(args.device))
+        own = Run(planned.directory, planned.config)
+        for name, directory in [(s.name, str(s)) for s in args.sets] or [("test", None)]:
+            own.infer(device(args.device), name, directory)
 
 
 if __name__ == "__main__":

@@ -49,9 +49,10 @@ class ExcerptDump:
 
 
 def is_cut_from(dump: FeatureDump, data: DataDir) -> bool:
-    """Whether the dump has the recordings of a set with segments, and not the segments."""
+    """Whether the dump has the recordings of a set with segments, and not all of the segments."""
     known = {*dump.utterances, *dump.bad}
-    return bool(data.segments) and known.isdisjoint(data.segments)
+    recordings = {segment.recording for segment in data.segments.values()}
+    return not known.issuperset(data.segments) and known.issuperset(recordings)
 
 
 def sources(dump: FeatureDump, data: DataDir) -> list[str]:

@@ -27,7 +27,8 @@ class Place(NamedTuple):
     conf: its configuration; data: data directories of the corpus (fold<k>/train, test, ...);
     dump: the feature dump (stats/fold<k>/train.json beside the arks); exp: runs;
     corpus: name in tables; folds: all of them; valid: a fold of the training part picks the epoch;
-    waves: the dump of waveforms, if there is one.
+    waves: the dump of waveforms, if there is one; norm: data directory of the statistics of all
+    runs (dump/stats/norm.json), where it is not each one's training part.
     """
 
     conf: Path
@@ -38,6 +39,7 @@ class Place(NamedTuple):
     folds: tuple[int, ...]
     valid: bool = False
     waves: Path | None = None
+    norm: Path | None = None
 
 
 class Planned(NamedTuple):
@@ -111,13 +113,14 @@ def plan(
 
 def with_data(config: Experiment, place: Place, fold: int, seed: int) -> Experiment:
     """The configuration of one fold and seed."""
-    base, stats = place.data / f"fold{fold}", place.dump / "stats" / f"fold{fold}"
     train = "train_valid" if place.valid else "train"
+    base, stats = place.data / f"fold{fold}", place.dump / "stats"
     data = {
         "corpus": place.corpus,
         "dump": str(place.dump),
         "waves": str(place.waves) if place.waves else None,
-        "stats": str(stats / f"{train}.json"),
+        "stats": str(stats / ("norm.json" if place.norm else f"fold{fold}/{train}.json")),
+        "norm": str(place.norm) if place.norm else None,
         "train": str(base / train),
         "valid": str(base / "valid") if place.valid else None,
         "test": str(base / "test"),

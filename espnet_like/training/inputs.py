@@ -67,12 +67,13 @@ class Inputs:
         return [features, numbers, *(path.read_bytes() for path in sets)]
 
     def check_stats(self) -> None:
-        """The statistics are those of these features and this training part."""
+        """The statistics are those of these features and of the clips that they should be of."""
         data = self.config.data
-        expected = fingerprint(FeatureDump(data.dump), DataDir.load(data.train))
+        source = data.norm or data.train
+        expected = fingerprint(FeatureDump(data.dump), DataDir.load(source))
         if Stats.load(data.stats).made.get("fingerprint") != expected:
             raise MissingInput(
-                f"{data.stats}: of other features or clips than {data.dump} and {data.train} have: "
+                f"{data.stats}: of other features or clips than {data.dump} and {source} have: "
                 "run --stage stats"
             )
 

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# FSDKaggle2019: UPB's tagger. Fifteen models relabel the noisy clips, six more are the system.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+title="FSDKaggle2019"
+corpus=fsdkaggle19
+db_root=db
+feats=upb
+model=crnn
+augment=upb
+table=table2
+folds="1 2 3" # of the relabelled corpus: its splits
+relabel_folds="1 2 3 4 5 6 7 8 9 10 11 12 13 14 15"
+test_set=test_public
+drop_known_bad=true
+max_seconds=30
+stages=(
+  download data feats stats train_folds relabel train_final infer score ensemble report pack
+)
+demo=false
+
+recipe_help() {
+  echo "  --test-set NAME    test_public (the report's), test_private or test (default: $test_set)"
+  echo "  --relabel-folds \"1 2 ..\"  models that relabel: fold (n - 1) mod 5 of split (n - 1) div 5"
+  echo "  --drop-known-bad false    train on the clips that the publisher found to be bad, too"
+  echo "  --max-seconds N    longest clip to train on (default: $max_seconds)"
+}
+
+recipe_options() {
+  if $demo; then
+    [[ $model == crnn ]] && model=crnn_small
+    table=${table:+demo} relabel_folds="1 6 11"
+  fi
+  published=$corpus norm=data/$corpus/norm system=$table splits=$folds
+}
+
+# Up to the relabelling, stages are about the published corpus and the models that relabel, which
+# no table has; then about the relabelled corpus and the table.
+recipe_stage() {
+  case $1 in
+    train_final | infer | score | ensemble | report | pack)
+      corpus=${published}_relabelled table=$system folds=$splits
+      ;;
+    *) corpus=$published table='' folds=$relabel_folds ;;
+  esac
+  name=${table:-${model}_${augment}}_$corpus
+  plans=exp/plans/$name logs=exp/log/$name
+}
+
+recipe_plan() {
+  recipe_stage train_folds
+  plan_ all
+  recipe_stage train_final
+  plan_ all
+}
+
+stage_data() {
+  local options=(--db-root "$db_root" --out "data/$corpus")
+  options+=(--drop-known-bad "$drop_known_bad" --max-seconds "$max_seconds")
+  if $demo; then options+=(--demo); fi
+  do_ python local/data.py "${options[@]}"
+}
+
+stage_train_folds() { train_ train; }
+
+stage_relabel() {
+  plan_ all
+  jobs_ --num-threads "$threads" --gpu "$ngpu" "JOB=1:$planned" "$logs/noisy.JOB.log" \
+    python -m espnet_like.bin.infer --plan "$plans/all.jsonl" --job JOB --device "$device" \
+    --sets "data/$corpus/noisy_s0" "data/$corpus/noisy_s1" "data/$corpus/noisy_s2"
+  local options=(--sets noisy_s0 noisy_s1 noisy_s2 --test "$test_set")
+  if $demo; then options+=(--truth noisy_true); fi
+  do_ python -m espnet_like.bin.relabel --plan "$plans/all.jsonl" \
+    --data "data/$corpus" --out "data/${corpus}_relabelled" "${options[@]}"
+}
+
+stage_train_final() { train_ train; }
+
+stage_ensemble() {
+  plan_ all
+  do_ python -m espnet_like.bin.ensemble --plan "$plans/all.jsonl" --table "$table"
+}
+
+. ../common/stages.sh
