@@ -12,8 +12,9 @@
 #   stage_<name>                 any stage of its own, listed in stages
 #
 # Variables that a recipe sets: title, corpus, feats, model, augment, folds, table (what runs when
-# nothing else is asked for), finetune (a second run that starts from the first's weights); see
-# egs/README.md.
+# nothing else is asked for), finetune (a second run that starts from the first's weights), valid
+# (where a part of the corpus is there to choose the epoch), features and waves (stems of conf/,
+# where there are several front ends); see egs/README.md.
 #
 # Stages that a recipe lists if it has such runs: prune (after train), compress (before infer).
 
@@ -23,8 +24,8 @@
 
 stage=download
 : "${stop_stage:=}" "${table:=}" "${seeds:=}" "${folds:=1}" "${demo:=false}"
-: "${train:=train}" "${augment:=none}" "${finetune:=}"
-valid=false
+: "${train:=train}" "${augment:=none}" "${finetune:=}" "${valid:=false}"
+: "${features:=features}" "${waves:=waves}"
 missing=false
 nj=$(env -u OMP_NUM_THREADS nproc) # which nproc would count instead of the cores
 max_jobs_run=
@@ -57,11 +58,13 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
   --model NAME       conf/model/NAME.yaml, here or in ../common (default: $model)
   --augment NAME     conf/augment/NAME.yaml, here or in ../common (default: $augment)
   --train NAME       conf/NAME.yaml (default: $train)
+  --features NAME    conf/NAME.yaml, the front end (default: $features); --waves likewise
   --finetune NAME    then train on by conf/NAME.yaml, in stage prune (default: ${finetune:-none})
   --seeds \"0 1 2\"    repeats (default: the table's, or 0)
   --folds \"1 2\"      folds (default: $folds)
   --missing          only runs that neither results.csv nor exp/ has
-  --valid            a fold of the training part chooses the epoch, not the last one
+  --valid            a fold of the training part chooses the epoch, not the last one$(
+    if $valid; then echo " (default)"; fi)
   --demo             a tiny corpus in the official layout, all stages in minutes
   --db-root DIR      the corpus (default: ${db_root:-})
   --cmd COMMAND      where jobs run (default: $cmd; see ../common/cmd.sh)
@@ -123,7 +126,7 @@ jobs_() {
 # plan_ STAGE: leaves how many runs there are for a stage in $planned, their list in $plans/STAGE.
 plan_() {
   local options=(--stage "$1" --out "$plans/$1.jsonl" --data "data/$corpus" --dump "$dump")
-  options+=(--waves "$raw" --corpus "$corpus" --folds "$folds")
+  options+=(--waves "$raw" --corpus "$corpus" --folds "$folds" --features "$features")
   if [[ $norm ]]; then options+=(--norm "$norm"); fi
   if [[ $seeds ]]; then options+=(--seeds "$seeds"); fi
   if [[ $table ]]; then
@@ -171,9 +174,9 @@ stage_feats() {
   fi
   local options=(--dtype "$dtype")
   if $compress; then options+=(--compress); fi
-  dump_ conf/features.yaml "$dump" feats "${options[@]}"
+  dump_ "conf/$features.yaml" "$dump" feats "${options[@]}"
   plan_ waves # the runs that change waveforms
-  if [[ $planned == [1-9]* ]]; then dump_ conf/waves.yaml "$raw" waves; fi
+  if [[ $planned == [1-9]* ]]; then dump_ "conf/$waves.yaml" "$raw" waves; fi
 }
 
 stage_stats() {
@@ -251,7 +254,7 @@ if $demo; then
 fi
 recipe_options
 if ! $dry_run; then . ../common/path.sh; fi
-dump=dump/$feats/$corpus raw=dump/raw/$corpus
+dump=dump/$feats/$corpus raw=dump/${waves/#waves/raw}/$corpus
 name=${table:-${model}_${augment}}_$corpus
 plans=exp/plans/$name
 logs=exp/log/$name

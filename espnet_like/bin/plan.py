@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", help="without --table: stem of conf/model/<model>.yaml")
     parser.add_argument("--augment", default="none", help="stem of conf/augment/<augment>.yaml")
     parser.add_argument("--train", default="train", help="stem of conf/<train>.yaml")
+    parser.add_argument("--features", default="features", help="stem of conf/<features>.yaml")
     parser.add_argument("--finetune", help="with --model: then one more by conf/<finetune>.yaml")
     args, overrides = parser.parse_known_args(argv)
     place = Place(
@@ -58,8 +59,14 @@ def main(argv: list[str] | None = None) -> None:
                 f"table {args.table} is about {table.corpus}, this is {args.corpus}: choose the "
                 "subset that it names, or another table"
             )
+        if table.features != args.features:
+            raise UserError(
+                f"table {args.table} has the front end of conf/{table.features}.yaml, this is "
+                f"conf/{args.features}.yaml: add --features {table.features}"
+            )
     elif args.model:
-        table = single(args.corpus, args.model, args.augment, args.train, args.finetune)
+        stems = (args.model, args.augment, args.train, args.finetune, args.features)
+        table = single(args.corpus, *stems)
     else:
         raise UserError("give --table or --model")
     runs = list(plan(place, table, overrides, args.seeds))
@@ -73,13 +80,20 @@ def main(argv: list[str] | None = None) -> None:
     print(len(chosen))
 
 
-def single(corpus: str, model: str, augment: str, train: str, finetune: str | None = None) -> Table:
+def single(
+    corpus: str,
+    model: str,
+    augment: str,
+    train: str,
+    finetune: str | None = None,
+    features: str = "features",
+) -> Table:
     """A table of one row, or of two: the second starts from the first's weights."""
     name = f"{model}, {augment}" + (f", {train}" if train != "train" else "")
     rows = [Row(name, augment)]
     if finetune:
         rows.append(Row(f"{name}, {finetune}", augment, train=finetune, init=name))
-    return Table(name, model, tuple(rows), corpus, train=train)
+    return Table(name, model, tuple(rows), corpus, train=train, features=features)
 
 
 def missing(runs: list[Planned], results: Iterable[Result]) -> list[Planned]:

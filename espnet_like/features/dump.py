@@ -18,9 +18,9 @@ import numpy as np
 
 from espnet_like.data.ark import ArkReader
 from espnet_like.errors import MissingInput, UserError
-from espnet_like.features import FRONT_ENDS
+from espnet_like.features import FRONT_ENDS, FrontEnd
 from espnet_like.files import digest, read_json
-from espnet_like.registry import arguments
+from espnet_like.registry import arguments, build
 
 
 class HasChannels(Protocol):
@@ -71,6 +71,12 @@ class Settings:
                 raise UserError(f"features raw are int16: leave out what asks for {kind}")
             kind = "int16"
         return cls(resolve_features(features), channels, expect_rate, kind)
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz of the waveforms that the front end takes."""
+        front: FrontEnd | Raw = build({**FRONT_ENDS, "raw": Raw}, self.features, "features")
+        return front.sample_rate
 
 
 def resolve_features(features: Mapping[str, Any]) -> dict[str, Any]:

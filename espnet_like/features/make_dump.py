@@ -144,7 +144,7 @@ def _waves(
     settings: Settings, part: DataDir, refuse: Callable[[str, str], None]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Decoded utterances (C, L), without those that cannot be read."""
-    rate = settings.features["sample_rate"]
+    rate = settings.sample_rate
     for utt in part.utterances:
         path, start, end = part.audio(utt)
         try:

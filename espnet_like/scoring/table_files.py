@@ -75,6 +75,7 @@ class Table:
         corpus: the corpus that the table is about (a subset or demo has its own name).
         description: what a reader has to know, Markdown.
         train: stem of conf/<train>.yaml.
+        features: stem of conf/<features>.yaml, the front end.
         seeds: repeats of each row.
         baseline: name of the row that others are compared with.
         folds: those that a whole result has; any that were run where it is empty.
@@ -93,6 +94,7 @@ class Table:
     corpus: str
     description: str = ""
     train: str = "train"
+    features: str = "features"
     seeds: tuple[int, ...] = (0,)
     baseline: str | None = None
     folds: tuple[int, ...] = ()

@@ -1,6 +1,6 @@
 """Which runs make a table: its rows x folds x seeds.
 
-A recipe's conf/ holds features.yaml, train*.yaml, model/*.yaml and augment/*.yaml; a table's rows
+A recipe's conf/ holds features*.yaml, train*.yaml, model/*.yaml and augment/*.yaml; a table's rows
 name them by stem, and find in egs/common/conf what the recipe has not of its own. A plain run is a
 table of one row.
 """
@@ -63,7 +63,7 @@ def row_layers(conf: Path, table: Table, row: Row) -> dict[str, Any]:
         own = read_yaml(conf / f"{row.train or table.train}.yaml")
         return reduce(merge, [before, own, nested({"train.init.config": made, **row.overrides})])
     layers = [
-        read_part(conf / "features.yaml", "features"),
+        read_part(conf / f"{table.features}.yaml", "features"),
         read_part(find_conf(conf, "model", row.model or table.model), "model"),
         read_part(find_conf(conf, "augment", row.augment), "augment"),
         # may say how many classes a subset has
@@ -141,6 +141,7 @@ def run_name(place: Place, table: Table, row: Row, overrides: Sequence[str] = ()
         parts = [run_name(place, table, start), row.train or table.train, *_short(own)]
     else:
         parts = [row.model or table.model, row.augment, place.corpus, row.train or table.train]
+        parts += [table.features] if table.features != Table.features else []
         parts += ["valid"] if place.valid else []
         parts += _short({**table.overrides, **own})
     return re.sub(r"[^\w.=+-]+", "-", "_".join(parts)).strip("-")

@@ -374,7 +374,7 @@ def test_a_tar_archive_that_will_not_fit(tmp_path, monkeypatch):
 
 def test_a_tar_archive_of_no_bytes(tmp_path):
     (tmp_path / "a.tar.gz").write_bytes(b"")
-    with pytest.raises(UserError, match="not a whole tar.gz file"):
+    with pytest.raises(UserError, match=r"not a whole tar\.gz file"):
         extract_tar(tmp_path / "a.tar.gz", tmp_path)
 
 

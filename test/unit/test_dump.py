@@ -20,7 +20,7 @@ from espnet_like.data.ark import ArkReader, ArkWriter
 from espnet_like.data.directory import DataDir, Segment
 from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.features import LogMel, make_dump
-from espnet_like.features.dump import FeatureDump, check_dump
+from espnet_like.features.dump import FeatureDump, Settings, check_dump
 from espnet_like.features.normalize import Stats
 
 RATE = 8000
@@ -240,6 +240,17 @@ def test_a_clip_of_less_than_a_frame_is_bad(corpus: Corpus) -> None:
     soundfile.write(corpus.wav("utt2"), np.zeros(399), 16000)
     with pytest.raises(UserError, match="utterance utt2: too short"):
         corpus.call("--job", 1)
+
+
+def test_the_rate_is_the_front_ends(corpus: Corpus) -> None:
+    """SSAST's takes 16 kHz and has no setting for it; the corpus is at another rate."""
+    assert Settings.resolve({"name": "ssast_fbank"}).sample_rate == 16000
+    assert Settings.resolve({"name": "raw", "sample_rate": 8000}).sample_rate == 8000
+    (corpus.root / "features.yaml").write_text(
+        '{"features": {"name": "ssast_fbank", "frames": 64}}'
+    )
+    dump = corpus.make()
+    assert {dump.read(utt).shape for utt in corpus.waves} == {(64, 128)}
 
 
 def test_silence_is_legal(corpus: Corpus) -> None:

@@ -96,6 +96,26 @@ def test_stage_feats_asks_which_runs_change_waveforms(place, capsys):
         assert len(list_runs.read_plan(out)) == number
 
 
+def test_a_table_names_its_front_end(place, capsys):
+    (place.conf / "features_b.yaml").write_text("features: {name: logmel}\n")
+    path = place.conf / "tables" / "b.yaml"
+    path.write_text(CONF["tables/t.yaml"] + "features: features_b\n")
+    runs = list(plan(place, read_table(path)))
+    assert {run.config.features["name"] for run in runs} == {"logmel"}
+    others = plan(place, read_table(place.conf / "tables" / "t.yaml"))
+    assert {run.directory for run in runs}.isdisjoint(run.directory for run in others)
+    where = f"--out {place.conf.parent / 'all.jsonl'} --conf {place.conf} --data d --dump e"
+    options = [*where.split(), "--corpus", "c", "--folds", "1 2"]
+    list_runs.main([*options, "--table", "b", "--features", "features_b"])
+    list_runs.main([*options, "--model", "small", "--features", "features_b"])
+    assert capsys.readouterr().out == "6\n2\n"
+    assert {
+        r.config.features["name"] for r in list_runs.read_plan(place.conf.parent / "all.jsonl")
+    } == {"logmel"}
+    with pytest.raises(UserError, match=r"conf/features_b\.yaml.*add --features features_b"):
+        list_runs.main([*options, "--table", "b"])
+
+
 def test_runs_that_others_have_done_can_be_left_out(place):
     runs = list(plan(place, read_table(place.conf / "tables" / "t.yaml")))
     place.conf.parent.joinpath("exp").mkdir()
