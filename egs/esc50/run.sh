@@ -20,6 +20,13 @@ recipe_help() {
 recipe_options() {
   $demo || corpus=$subset
   [[ $subset == esc50 || $subset == esc10 ]] || fail "--subset $subset: choose esc50 or esc10"
+  if [[ $model == ssast_* || $table == peas* ]]; then # SSAST has its own front end and training
+    feats=ssast_fbank features=features_ssast waves=waves_ssast
+    if [[ $train == train ]]; then train=train_ssast; fi
+    if [[ $subset == esc10 && ! $table ]]; then
+      overrides=(--model.num_classes 10 "${overrides[@]}")
+    fi
+  fi
   if $demo; then
     if [[ $model == cp_resnet ]]; then model=cp_resnet_b32; fi
   elif [[ $subset == esc10 && $train == train ]]; then
