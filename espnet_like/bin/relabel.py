@@ -46,6 +46,10 @@ def main(argv: list[str] | None = None) -> None:
         return
     utterances, scores, targets = _all_scores(directories, noisy)
     tags, thresholds = relabel(scores, targets)
+    if not tags.any():
+        raise UserError(
+            f"{args.plan}: these models' scores give no excerpt any class: train them longer"
+        )
     labels = next(iter(noisy.values())).labels
     log = {"models": len(directories), **summary(tags, targets, thresholds, labels)}
     if args.truth:
@@ -118,6 +122,7 @@ def _sets(
     curated: DataDir,
     test: DataDir,
 ) -> dict[str, DataDir]:
+    """The relabelled sets, and what a model is trained and scored on."""
     sets = {}
     for number, (name, data) in enumerate(noisy.items(), 1):
         kept = data.subset(utt for utt in data.utterances if new[utt])

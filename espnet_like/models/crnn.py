@@ -5,6 +5,7 @@ Ebbers and Haeb-Umbach (UPB, DCASE 2019 Task 2), Table 1.
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -40,6 +41,10 @@ class CRNN(nn.Module):
         conv_bias: the report does not say; the authors' code has it. (Batch normalisation takes
             its effect away.)
         mask_padding: keep padding at zero.
+        prior: share of the clips that a class is expected to be in, 0 .. 1: the logits start at
+            its log-odds. None, as published: at zero; the first steps then push all of many
+            classes' logits down by whatever leads there, which saturates the GRU, and it takes
+            thousands of steps to come out of that.
 
     Raises:
         ValueError: an argument out of range.
@@ -60,12 +65,15 @@ class CRNN(nn.Module):
         hidden: int = 256,
         conv_bias: bool = True,
         mask_padding: bool = True,
+        prior: float | None = None,
     ) -> None:
         super().__init__()
         if min(num_classes, in_channels, num_bins, base_width, hidden) < 1:
             raise ValueError(
                 "num_classes, in_channels, num_bins, base_width and hidden must be at least 1"
             )
+        if prior is not None and not 0 < prior < 1:
+            raise ValueError(f"prior must be between 0 and 1, not {prior}")
         self.num_bins = num_bins
         self.mask_padding = mask_padding
         width, bins = in_channels, num_bins
@@ -89,6 +97,8 @@ class CRNN(nn.Module):
         self.classifier = nn.Sequential(
             nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)
         )
+        if prior is not None:
+            nn.init.constant_(self.classifier[-1].bias, math.log(prior / (1 - prior)))
 
     def forward(
         self,

@@ -63,14 +63,17 @@ def score_ensemble(row: Row, runs: Sequence[Planned], seed: int, exp: Path) -> d
         exp: directory of the runs; the ensemble's is exp/ensemble/<row>/seed<s>.
     """
     own = members(row, runs, seed)
-    tests = sorted({run.config.data.test for run in own})
-    if len(tests) > 1:
-        raise UserError(f"row {row.name!r}: its runs were scored on {' and '.join(tests)}")
+    tests = [DataDir.load(path) for path in sorted({run.config.data.test for run in own})]
+    if other := [test for test in tests if test.tags != tests[0].tags]:
+        raise UserError(
+            f"row {row.name!r}: its runs were scored on {tests[0].path} and on {other[0].path}, "
+            "which are not the same clips"
+        )
     for run in own:
         if not (run.directory / "result.json").is_file():
             raise MissingInput(f"stage ensemble needs {run.directory}/result.json: --stage score")
     parts = [read_json(run.directory / "result.json") for run in own]
-    data = DataDir.load(tests[0])
+    data = tests[0]
     utterances, scores = mean_scores([run.directory for run in own], "test", data)
     result = {
         "row": row.name,

@@ -34,8 +34,8 @@ def render(
 
     Tables about the demo corpus are shown with its results, and with no others.
     """
-    demo = any(r.corpus == "demo" for r in results)
-    tables = {stem: t for stem, t in tables.items() if (t.corpus == "demo") == demo}
+    demo = any(_is_demo(r.corpus) for r in results)
+    tables = {stem: t for stem, t in tables.items() if _is_demo(t.corpus) == demo}
     parts = [f"# Results: {corpus}\n", NOTES]
     for stem, table in tables.items():
         own = of_table(stem, table, results)
@@ -58,6 +58,10 @@ def render(
         shown = dict(zip(names, others, strict=True))
         parts += ["## Other runs\n", _table(other, shown, counts), _footer(other, others)]
     return "\n".join(parts)
+
+
+def _is_demo(corpus: str) -> bool:
+    return corpus.split("_")[0] == "demo"
 
 
 def of_table(stem: str, table: Table, results: Sequence[Result]) -> dict[str, Result | None]:

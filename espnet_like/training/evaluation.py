@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
+from espnet_like.augment import NoAugmentation
 from espnet_like.training.batches import ClipSet
 from espnet_like.training.losses import scores
 
@@ -35,7 +36,8 @@ def logits(model: nn.Module, clips: ClipSet, precision: str, batch_size: int = 3
     exact = getattr(model, "mask_padding", False)
     positions = clips.by_length(batch_size) if exact else clips.in_order(batch_size)
     rows = []
-    for batch in clips.batches(positions):
+    for raw in clips.batches(positions):
+        batch, _ = clips.prepared(raw, NoAugmentation())
         with autocast(clips.device, precision):
             rows.append(model(batch.features, lengths=batch.lengths))
     model.train(was_training)

@@ -232,6 +232,15 @@ def test_arguments_out_of_range(bad: dict[str, int]) -> None:
         build(MODELS, {"name": "crnn", **bad}, "model")
 
 
+def test_logits_start_at_the_prior() -> None:
+    model = CRNN(num_classes=7, base_width=2, hidden=8, prior=0.2)
+    torch.nn.init.zeros_(model.classifier[-1].weight)
+    scores = model.eval()(torch.randn(2, 1, 128, 9)).sigmoid()
+    torch.testing.assert_close(scores, torch.full((2, 7), 0.2))
+    with pytest.raises(ValueError, match="prior"):
+        CRNN(prior=1.0)
+
+
 def test_another_number_of_bins_is_refused(model: CRNN) -> None:
     with pytest.raises(RuntimeError, match=r"made for 33 bins: set --model\.num_bins 40"):
         model(torch.randn(1, 1, 40, 30))
