@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from espnet_like.config import Experiment, check, load_layers
+from espnet_like.config import Experiment, check, load_layers, parse_overrides
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError, run
 from espnet_like.features.dump import Settings
@@ -38,6 +38,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.max_bad < 0 or args.batch_seconds <= 0 or args.num_jobs < 1:
         raise UserError("--num-jobs is at least 1, --max-bad 0, --batch-seconds more than 0")
     layers = load_layers(args.config, overrides)
+    if idle := parse_overrides(overrides).keys() - {"features", "audio"}:
+        raise UserError(f"--{min(idle)}: a dump depends on features and audio alone")
     if "features" not in layers:
         raise UserError(f"{args.config[-1]}: no features: write features: {{name: cpjku}}")
     config: Experiment = check(layers, Experiment)  # which has more than a dump depends on

@@ -94,11 +94,10 @@ class CRNN(nn.Module):
             ]
         )
         self.gru = nn.GRU(hidden, hidden, num_layers=2, batch_first=True)
-        self.classifier = nn.Sequential(
-            nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, num_classes)
-        )
+        last = nn.Linear(hidden, num_classes)
+        self.classifier = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), last)
         if prior is not None:
-            nn.init.constant_(self.classifier[-1].bias, math.log(prior / (1 - prior)))
+            nn.init.constant_(last.bias, math.log(prior / (1 - prior)))
 
     def forward(
         self,

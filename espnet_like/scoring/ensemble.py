@@ -14,7 +14,7 @@ from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.files import digest, read_json, write_json
 from espnet_like.scoring.results import Result
-from espnet_like.scoring.score import evaluate, read_scores
+from espnet_like.scoring.score import evaluate, may_be_several, read_scores
 from espnet_like.scoring.table_files import Row
 from espnet_like.scoring.tables import Planned, config_digest
 
@@ -84,7 +84,7 @@ def score_ensemble(row: Row, runs: Sequence[Planned], seed: int, exp: Path) -> d
         "selection": parts[0]["selection"],
         "clips": len(utterances),
         "labels": list(data.labels),
-        **evaluate(scores, utterances, data),
+        **evaluate(scores, utterances, data, may_be_several(own[0].config)),
         "members": [str(run.directory) for run in own],
         "parameters": sum(part["parameters"] for part in parts),
         "bytes": sum(part["bytes"] for part in parts),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from espnet_like.config import Experiment
 from espnet_like.data.ark import ArkReader
 from espnet_like.data.directory import DataDir
 from espnet_like.data.tables import read_labels
@@ -19,6 +20,7 @@ from espnet_like.scoring.counts import by_domain
 from espnet_like.scoring.metrics import single_label
 from espnet_like.scoring.tables import Planned, config_digest
 from espnet_like.scoring.tagging import multi_label
+from espnet_like.training.losses import LOSSES
 
 
 def score_run(planned: Planned) -> dict[str, Any]:
@@ -50,7 +52,9 @@ def score_run(planned: Planned) -> dict[str, Any]:
         "selection": config.train.selection,
         "clips": len(utterances),
         "labels": list(data.labels),
-        **evaluate(scores, utterances, data, DataDir.load(config.data.train)),
+        **evaluate(
+            scores, utterances, data, may_be_several(config), DataDir.load(config.data.train)
+        ),
         **read_json(directory / "scores" / "test.json"),
         "train_seconds": training["seconds"],
         "clips_per_second": training["clips_per_second"],
@@ -89,24 +93,38 @@ def read_scores(
 
 
 def evaluate(
-    scores: ArrayLike, utterances: Sequence[str], test: DataDir, train: DataDir | None = None
+    scores: ArrayLike,
+    utterances: Sequence[str],
+    test: DataDir,
+    several: bool = False,
+    train: DataDir | None = None,
 ) -> dict[str, Any]:
     """Every metric of a test part, and which of them counts (`metric`).
 
     Clips with one label each: accuracy, by domain too where `train` says what was seen; a set in
-    which clips have several: lwlrap.
+    which clips have several, if the models give several: lwlrap.
 
     Raises:
-        UserError: a clip without labels, which no metric counts.
+        UserError: a clip without labels, or with several where models give one.
     """
     position = {label: i for i, label in enumerate(test.labels)}
     targets = np.zeros((len(utterances), len(position)), np.float32)
     for i, utt in enumerate(utterances):
         if not test.tags.get(utt):
             raise UserError(f"{test.path}/utt2labels: {utt} has no label: add it or leave it out")
+        if len(test.tags[utt]) > 1 and not several:
+            raise UserError(
+                f"{test.path}/utt2labels: {utt} has {len(test.tags[utt])} labels; accuracy is of "
+                "clips with one (a loss for several: binary_cross_entropy)"
+            )
         targets[i, [position[tag] for tag in test.tags[utt]]] = 1
     if (targets.sum(1) > 1).any():
         return {"metric": "lwlrap", **multi_label(scores, targets, test.labels)}
     domains = by_domain(scores, targets, utterances, test, train) if train else []
     single = single_label(scores, targets, test.labels)
     return {"metric": "accuracy", **single, "domains": domains}
+
+
+def may_be_several(config: Experiment) -> bool:
+    """Whether the model was trained to give a clip several tags."""
+    return bool(LOSSES[config.loss["name"]].multi_label)
