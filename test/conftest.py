@@ -14,6 +14,13 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares fixtures stays in one process: the tests of a file, those of a recipe's demo."""
+    for item in items:
+        recipe = getattr(item, "callspec", None) and item.callspec.params.get("done")
+        item.add_marker(pytest.mark.xdist_group(f"recipe {recipe}" if recipe else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """Reference material outside the repository (papers' golden tensors, real audio)."""

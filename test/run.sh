@@ -6,7 +6,8 @@ fast=false
 help_message="usage: test/run.sh [--fast] [pytest arguments]
 
 Makes the environment (tools/install.sh --dev), then runs ruff, mypy, shellcheck and the tests in
-test/: unit, golden, shell, recipes. All run to their end; pytest lists what failed.
+test/: unit, golden, shell, recipes, as many at a time as there are cores. All run to their end;
+pytest lists what failed.
 
   --fast    leave out test/recipes
 
@@ -30,4 +31,4 @@ paths=()
 for path in test/*/; do
   if ! $fast || [[ $path != test/recipes/ ]]; then paths+=("$path"); fi
 done
-exec python3 -m pytest "${paths[@]}"
+exec python3 -m pytest -n logical --dist loadgroup "${paths[@]}"

@@ -16,6 +16,7 @@ state gives the same plan on any device. In evaluation there is no plan.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,12 +82,17 @@ class Plan:
         self.lengths = lengths
         self._targets = targets
         self._done: dict[int, Share | None] = {}  # by op, in the order of application
+        # A compiled model breaks its graph at the taps: it is then compiled once, in pieces, and
+        # not anew for every combination of layers and shifts that a plan may draw. (Saying so
+        # imports the compiler, which takes seconds: only where it is in use.)
+        compiling = "torch._dynamo" in sys.modules
+        self._tap = torch.compiler.disable(self._apply) if compiling else self._apply
 
-    # A compiled model breaks its graph at the taps: it is then compiled once, in pieces, and not
-    # anew for every combination of layers and shifts that a plan may draw.
-    @torch.compiler.disable
     def __call__(self, k: int, x: Tensor) -> Tensor:
         """`x` (B, C, F, T) of tap k after the ops of that layer."""
+        return self._tap(k, x)
+
+    def _apply(self, k: int, x: Tensor) -> Tensor:
         for index, op in enumerate(self.ops):
             if op.layer == k:
                 x, self._done[index] = op(x, self._valid(x))

@@ -38,6 +38,8 @@ class Taps:
         self.names = ("the model's first argument", *(f"the output of {name}" for name in names))
         self._plan: Plan | None = None
         self._reached: set[int] = set()
+        # A compiled model must ask for the plan of each batch.
+        self._tap = torch.compiler.disable(self._apply)
         self._hooks = [model.register_forward_pre_hook(self._on_input, with_kwargs=True)]
         for k, module in enumerate(modules, start=1):
             self._hooks.append(module.register_forward_hook(self._on_output(k)))
@@ -80,8 +82,7 @@ class Taps:
     def _on_output(self, k: int) -> Callable[[nn.Module, Any, Any], Any]:
         return lambda module, args, output: self._tap(k, output)
 
-    @torch.compiler.disable  # a compiled model must ask for the plan of each batch
-    def _tap(self, k: int, x: Any) -> Any:
+    def _apply(self, k: int, x: Any) -> Any:
         if self._plan is None:
             return x
         if k in self._reached:

@@ -25,7 +25,8 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     for planned in read_plan(args.plan, args.job):
         own = Run(planned.directory, planned.config)
-        for name, directory in [(s.name, str(s)) for s in args.sets] or [("test", None)]:
+        sets = {path.name: str(path) for path in args.sets}
+        for name, directory in sets.items() or [("test", planned.config.data.test)]:
             own.infer(device(args.device), name, directory)
 
 

@@ -53,6 +53,29 @@ def test_demo_leaves_results_figures_and_a_model(done):
         assert found["accuracy"] == right / sum(map(sum, counts))
 
 
+CROSSES = [  # what no paper has: any method on any corpus and network, by name alone
+    ("dcase19", ["--augment", "specmix_hidden"], "cp_resnet_b32_specmix_hidden"),
+    ("dcase20a", ["--augment", "specaugment_pp_mm"], "resnet_small_specaugment_pp_mm"),
+    ("secl_umons", ["--model", "cp_resnet_b32", "--augment", "freqmix"], "cp_resnet_b32_freqmix"),
+]
+
+
+@pytest.mark.parametrize(("done", "options", "run"), CROSSES, indirect=["done"])
+def test_methods_and_networks_of_other_papers(done, options, run, recipe):
+    recipe(done.name, "--demo", "--stage", "train", "--stop-stage", "score", *options)
+    (result,) = [p for p in (done / "exp").rglob("result.json") if run in str(p)]
+    assert json.loads(result.read_text())["clips"] > 0
+
+
+@pytest.mark.parametrize("done", ["fsdkaggle19"], indirect=True)
+def test_relabelling_mends_labels(done):
+    """(FP + FN) / labels of the excerpts that are kept: by the given tags 0.37 on average over
+    seeds, by the new ones 0.20 +- 0.03; without the chain's gain they would be equal."""
+    log = json.loads((done / "data/demo_relabelled/relabel.json").read_text())
+    assert log["models"] == 3 and log["excerpts"] == 960 and log["dropped"] < 900
+    assert log["label_error_after"] < 0.75 * log["label_error_before_of_kept"]
+
+
 def test_a_second_run_changes_nothing(done, recipe):
     before = made(done)
     recipe(done.name, "--demo", "--stop-stage", "pack", "--seeds", "0")
