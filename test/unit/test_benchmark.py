@@ -43,7 +43,7 @@ def test_every_method_is_timed_and_its_traffic_counted(tmp_path: Path) -> None:
         name, _, against = row["what"].partition(", ")
         found.setdefault(name, set()).add(against)
     modes = {"zero masks", "mixture masks", "cutting masks"}
-    combined = {"none", "specaugment_pp", "chain", "one_of"}
+    combined = {"none", "specaugment_pp", "chain", "one_of", "peas"}  # peas needs its network
     assert found.keys() == AUGMENTATIONS.keys() - combined | modes
     assert all(against >= {"plain loop", "step", "traffic"} for against in found.values())
     assert "torchaudio" in found["specaugment"] and "one weight a batch" in found["mixup"]
