@@ -101,7 +101,7 @@ class Init:
     """The weights that training starts from.
 
     Args:
-        weights: a weights file, or the directory of a trained run.
+        weights: a weights file, or the directory of a run.
         config: identifies the configuration that trained them, where it is planned with this one;
             then another place of the weights does not make another configuration.
     """
@@ -174,7 +174,9 @@ class Train:
     """How to train.
 
     Args:
-        init: weights to start from, if any.
+        init: weights of the same network to start from, if any.
+        pretrained: SSAST's weights to fine-tune, if any, of this repository's pretraining or its
+            authors' (`.pth`); other lengths and strides are adapted to. `init` wins over it.
         prune: sparsity to train with, if any; needs `init`.
         epochs: passes over the training part; with `iterations` the most there may be.
         iterations: stop after so many steps, if given.
@@ -199,6 +201,7 @@ class Train:
     """
 
     init: Init | None = None
+    pretrained: Init | None = None
     prune: Prune | None = None
     epochs: int = 350
     iterations: int | None = None
@@ -314,8 +317,9 @@ def identity(config: Experiment) -> dict[str, Any]:
         del chosen[key]
     for key in ("workers", "checkpoint_steps", "checkpoint_seconds"):
         del chosen["train"][key]
-    if config.train.init and config.train.init.config:
-        del chosen["train"]["init"]["weights"]
+    for key in ("init", "pretrained"):
+        if (chosen["train"][key] or {}).get("config"):
+            del chosen["train"][key]["weights"]
     for key, registry in _registries().items():
         if spec := _component(config, key):
             parameters = signature(registry[spec["name"]]).parameters.values()

@@ -175,11 +175,13 @@ class Waves(NamedTuple):
 class Augmentation(ABC):
     """A method; holds its settings and no state.
 
-    `layers` are the taps where it may act; `needs_wave`: whether it wants `draw_wave` called.
+    `layers` are the taps where it may act; `needs_wave`: whether it wants `draw_wave` called;
+    `needs_reconstruction`: whether it asks a network that can reconstruct its input.
     """
 
     layers: tuple[int, ...] = (0,)
     needs_wave: bool = False
+    needs_reconstruction: bool = False
 
     def draw_wave(
         self,

@@ -25,6 +25,7 @@ class Chain(Augmentation):
         self.methods = build_methods(methods)
         self.layers = tuple(sorted({k for method in self.methods for k in method.layers}))
         self.needs_wave = any(method.needs_wave for method in self.methods)
+        self.needs_reconstruction = any(m.needs_reconstruction for m in self.methods)
 
     def mix_waves(self, batch: Batch) -> Waves:
         rest = []

@@ -44,6 +44,7 @@ class OneOf(Augmentation):
         self.probabilities = torch.tensor(probabilities, dtype=torch.float64)
         self.layers = tuple(sorted({k for method in self.methods for k in method.layers}))
         self.needs_wave = any(method.needs_wave for method in self.methods)
+        self.needs_reconstruction = any(m.needs_reconstruction for m in self.methods)
 
     def choose(self, generator: torch.Generator | None) -> Augmentation:
         """The method of one batch."""

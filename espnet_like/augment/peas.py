@@ -113,6 +113,7 @@ class PEAS(Augmentation):
         self.blocks = {FREQUENCY: freq_blocks, TIME: time_blocks}
         self.widths = {FREQUENCY: freq_width, TIME: time_width}
         self.masking, self.value, self.fill = masking, value, fill
+        self.needs_reconstruction = masking == "peas"
         self.score, self.scaling = score, scaling
         self.aux_stride, self.overlap = aux_stride, overlap
         self.window, self.placement, self.choice, self.per = window, placement, choice, per

@@ -30,19 +30,14 @@ class Inputs:
     def __init__(self, config: Experiment) -> None:
         self.config = config
 
-    def need(self, stage: str, *more: tuple[str, str]) -> None:
-        """Say which earlier stage is missing (exit code 3).
-
-        Args:
-            stage: that needs the inputs.
-            more: files, and the stages that make them.
-        """
+    def need(self, stage: str) -> None:
+        """Say which earlier stage is missing, of those that `stage` needs (exit code 3)."""
         data = self.config.data
         needs = [(f"{data.dump}/feats.scp", "feats"), (data.stats, "stats")]
         if stage == "train" and self.needs_wave():
             needs.append((f"{self._waves_dump()}/feats.scp", "feats"))
         needs += [(f"{d}/utt2labels", "data") for d in (data.train, data.valid, data.test) if d]
-        for path, maker in [*needs, *more]:
+        for path, maker in needs:
             if not Path(path).is_file():
                 raise MissingInput(f"stage {stage} needs {path}: run --stage {maker}")
 

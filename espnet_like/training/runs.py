@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from espnet_like.augment import Augmentation
 from espnet_like.compress.packed import load_packed
 from espnet_like.compress.pruning import prune
 from espnet_like.compress.size import size_report
-from espnet_like.config import Experiment, Init, identity
+from espnet_like.config import Experiment, identity
 from espnet_like.data.ark import ArkWriter, is_whole
 from espnet_like.environment import environment
 from espnet_like.errors import MissingInput, UserError
@@ -39,6 +40,7 @@ from espnet_like.training.inputs import Inputs
 from espnet_like.training.losses import LOSSES, Loss
 from espnet_like.training.ranks import Ranks
 from espnet_like.training.schedules import SCHEDULES
+from espnet_like.training.starts import load_start, need_start, start_file, trained_weights
 from espnet_like.training.trainer import Preempted, Trainer
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,7 @@ class Run:
         self.directory = Path(directory)
         self.config = config
         self.inputs = Inputs(config)
+        self._started = ""  # what there is to tell of the weights that it starts from
 
     @property
     def trained_weights(self) -> Path:
@@ -76,21 +79,21 @@ class Run:
 
     def need_inputs(self, stage: str = "train") -> None:
         """Say which earlier stage is missing (exit code 3)."""
-        init = self.config.train.init
-        self.inputs.need(stage, *([(str(_start(init)), "train")] if init else []))
+        self.inputs.need(stage)
+        need_start(self.config.train, stage)
 
     def fingerprint(self) -> str:
         """Changes when the settings, the features, the statistics or the clips do.
 
         How the weights are stored afterwards does not matter; those it starts from do.
         """
-        data, init = self.config.data, self.config.train.init
+        data, start = self.config.data, start_file(self.config.train)
         names = ("utt2labels", "segments", "utt2portion")
         sets = [Path(d) / name for d in (data.train, data.valid) if d for name in names]
         sets = [path for path in sets if path.is_file()]
-        start = [_hash(_start(init))] if init else []
         settings = identity(replace(self.config, store=None))
-        return digest(settings, self.config.seed, *self.inputs.contents(sets), *start)
+        started = [_hash(start)] if start else []
+        return digest(settings, self.config.seed, *self.inputs.contents(sets), *started)
 
     def trained(self) -> bool:
         """Whether training is done with just these settings and inputs."""
@@ -132,6 +135,8 @@ class Run:
                 *(config.model["name"], sum(p.numel() for p in trainer.model.parameters())),
                 *(len(trainer.clips), config.seed, device),
             )
+            if self._started:
+                log.info(self._started)
             try:
                 return trainer.fit()
             except Preempted:
@@ -240,14 +245,13 @@ class Run:
         monitor = _monitored(config)
         torch.manual_seed(seeds.derive(config.seed, seeds.WEIGHTS))
         model: nn.Module = build(MODELS, config.model, "model")
-        if config.train.init:
-            load_weights(_start(config.train.init), model)
+        needed = self.inputs.augmentation().needs_reconstruction
+        self._started = load_start(config.train, model, needed)
         self.inputs.check_stats()
         clips, augmentation = self.inputs.training(device)
         channels, bins, frames = clips.shape
-        _check_fit(
-            model, augmentation, (channels, bins, min(frames, config.train.crop_frames or frames))
-        )
+        cut = min(frames, config.train.crop_frames or frames)
+        _check_fit(model, augmentation, (channels, bins, cut))
         criterion: Loss = build(LOSSES, config.loss, "loss")
         criterion.fit(clips.targets)
         model = model.to(device)
@@ -284,18 +288,13 @@ class Run:
         write_json(self.directory / "env.json", environment())
 
 
-def trained_weights(directory: Path) -> Path:
-    """Where training leaves the weights of a run."""
-    return directory / "checkpoints" / "final.safetensors"
-
-
-def _start(init: Init) -> Path:
-    """The file of the weights to start from."""
-    path = Path(init.weights)
-    return trained_weights(path) if path.is_dir() else path
-
-
 def _hash(path: Path) -> str:
+    found = path.stat()
+    return _hash_of(path, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache  # a list of runs asks for the same 350 MB at each of its lines
+def _hash_of(path: Path, size: int, changed: int) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
@@ -306,12 +305,8 @@ def _monitored(config: Experiment) -> str | None:
     return config.data.test if config.train.selection == "best_test" else config.data.valid
 
 
-def _check_fit(
-    model: nn.Module, augmentation: Augmentation, shape: tuple[int, ...], crop: int | None = None
-) -> None:
-    """The model can take features of this (C, F, T), cut, and has the layers to augment."""
-    if crop is not None:
-        shape = (*shape[:2], min(shape[2], crop))
+def _check_fit(model: nn.Module, augmentation: Augmentation, shape: tuple[int, ...]) -> None:
+    """The model can take features of this (C, F, T), and has the layers to augment."""
     try:
         taps = list(tap_shapes(model, shape))
     except RuntimeError as error:

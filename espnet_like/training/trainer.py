@@ -179,11 +179,13 @@ class Trainer:
         batch, augmentation = self.clips.prepared(batch, self.augmentation, generator, progress)
         if self.settings.crop_frames is not None:
             batch = crop(batch, self.settings.crop_frames, generator)
-        plan = augmentation.draw(*batch, generator, progress, self.model)
+        precision = autocast(self.clips.device, self.settings.precision)
+        with precision:  # on its own: it keeps weights that it casts, here without gradients
+            plan = augmentation.draw(*batch, generator, progress, self.model)
         features = batch.features
         if self.settings.channels_last:
             features = features.contiguous(memory_format=torch.channels_last)
-        with autocast(self.clips.device, self.settings.precision):
+        with precision:
             logits = self._callable(features, lengths=batch.lengths, tap=plan)
         losses = self.criterion(logits.float(), plan.targets)
         self.optimizer.zero_grad(set_to_none=True)

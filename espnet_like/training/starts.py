@@ -1,0 +1,76 @@
+"""The weights that a run starts from: those of another run, or pretrained ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from espnet_like.config import Train
+from espnet_like.errors import MissingInput, UserError
+from espnet_like.models.ssast import SSAST
+from espnet_like.training.checkpoint import load_weights
+from espnet_like.training.pretrained import load_pretrained
+
+
+def trained_weights(directory: Path) -> Path:
+    """Where training leaves the weights of a run."""
+    return directory / "checkpoints" / "final.safetensors"
+
+
+def start_file(train: Train) -> Path | None:
+    """The file of the weights to start from, if there are any."""
+    start = train.init or train.pretrained
+    if start is None:
+        return None
+    path = Path(start.weights)
+    return trained_weights(path) if path.is_dir() else path
+
+
+def need_start(train: Train, stage: str) -> None:
+    """Say which stage makes the weights to start from, or that a file is not there (exit code 3).
+
+    Raises:
+        MissingInput: no such file.
+    """
+    path = start_file(train)
+    if path is None or path.is_file():
+        return
+    if train.init:
+        raise MissingInput(f"stage {stage} needs {path}: run --stage train")
+    assert train.pretrained is not None
+    if train.pretrained.config:
+        raise MissingInput(f"stage {stage} needs {path}: run --stage pretrain")
+    raise MissingInput(
+        f"stage {stage} needs {path}, the pretrained weights of train.pretrained.weights: put the "
+        "checkpoint there, SSAST's authors publish theirs with github.com/YuanGongND/ssast"
+    )
+
+
+def load_start(train: Train, model: nn.Module, reconstruct: bool) -> str:
+    """Put the weights to start from into `model`.
+
+    Args:
+        train: says which.
+        model: changed only if nothing is raised.
+        reconstruct: pretrained ones must have the layer that reconstructs, as PEAS needs it.
+
+    Returns:
+        A line for the log; empty without such weights.
+
+    Raises:
+        MissingInput: no such file.
+        UserError: not the weights of this network.
+    """
+    path = start_file(train)
+    if path is None:
+        return ""
+    if train.init:
+        load_weights(path, model)
+        return f"starts from {path}"
+    if not isinstance(model, SSAST):
+        raise UserError(
+            f"train.pretrained: {path}: pretrained weights are SSAST's, the network is a "
+            f"{type(model).__name__}: choose --model ssast_..., or train.init for a run's weights"
+        )
+    return f"starts from {path}: {load_pretrained(path, model, reconstruct)}"
