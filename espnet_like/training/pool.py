@@ -37,7 +37,7 @@ class Example(NamedTuple):
     samples: int
 
 
-@dataclass
+@dataclass(slots=True)
 class Bucket:
     """An open batch: lengths within `low` .. `high` still fit."""
 
@@ -89,6 +89,7 @@ class ExamplePool:
         self.tags = list(tags)
         self.rate, self.settings, self.mixer = rate, settings, mixer
         short = self.lengths <= int(settings.max_seconds * rate)
+        self.too_long = int((~short).sum())
         self.usable = short.nonzero().flatten()
         self.curated = (short & torch.as_tensor(curated, dtype=torch.bool)).nonzero().flatten()
         self._carried: dict[int, list[Example]] = {0: []}
@@ -151,13 +152,16 @@ class ExamplePool:
         open_: list[Bucket] = []
         for number, example in enumerate(examples):
             tags = self.tags_of(example)
-            bucket = next((b for b in open_ if self._fits(b, example, tags)), None)
-            if bucket is None:
+            samples = example.samples
+            for bucket in open_:
+                if bucket.low <= samples <= bucket.high and self._unlike(tags, bucket.tags):
+                    break
+            else:
                 open_.append(bucket := Bucket(number))
             bucket.examples.append(example)
             bucket.tags.append(tags)
-            bucket.low = max(bucket.low, ratio * example.samples)
-            bucket.high = min(bucket.high, example.samples / ratio)
+            bucket.low = max(bucket.low, ratio * samples)
+            bucket.high = min(bucket.high, samples / ratio)
             if len(bucket.examples) == size:
                 batches.append(bucket.examples)
                 open_.remove(bucket)
@@ -173,13 +177,12 @@ class ExamplePool:
         log = Log(len(examples), mixed, len(batches), short, dropped, len(left), _padding(batches))
         return batches, log, left
 
-    def _fits(self, bucket: Bucket, example: Example, tags: frozenset[int]) -> bool:
-        if not bucket.low <= example.samples <= bucket.high:
-            return False
+    def _unlike(self, tags: frozenset[int], others: list[frozenset[int]]) -> bool:
+        """Whether the event rule lets an example join those of a batch."""
         rule = self.settings.event_rule
         if rule == "antichain":
-            return not any(tags <= other or other <= tags for other in bucket.tags)
-        return rule == "none" or all(tags.isdisjoint(other) for other in bucket.tags)
+            return not any(tags <= other or other <= tags for other in others)
+        return rule == "none" or all(tags.isdisjoint(other) for other in others)
 
 
 def _padding(batches: list[list[Example]]) -> float:
