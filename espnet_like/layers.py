@@ -53,7 +53,10 @@ def write_yaml(value: Mapping[str, Any]) -> str:
 
 
 def find_conf(conf: Path, kind: str, name: str) -> Path:
-    """conf/<kind>/<name>.yaml of a recipe, or the one in egs/common/conf that all recipes share."""
+    """conf/<kind>/<name>.yaml of a recipe, or the one in egs/common/conf that all recipes share.
+
+    `kind` is model or augment; empty for training, whose files lie in conf itself.
+    """
     own = conf / kind / f"{name}.yaml"
     shared = shared_conf(conf) / kind / f"{name}.yaml"
     if own.is_file() or not shared.is_file():
@@ -89,9 +92,11 @@ def plain(value: Any) -> Any:
 
 
 def _siblings(path: Path) -> str:
-    shared = shared_conf(path.parent.parent) / path.parent.name
-    names = sorted({p.name for place in (path.parent, shared) for p in place.glob("*.yaml")})
-    return f"{path.parent} has {', '.join(names)}" if names else f"nothing in {path.parent}"
+    own = path.parent
+    in_conf = own.name == "conf"  # training; else conf/model or conf/augment
+    shared = shared_conf(own) if in_conf else shared_conf(own.parent) / own.name
+    names = sorted({p.name for place in (own, shared) for p in place.glob("*.yaml")})
+    return f"{own} has {', '.join(names)}" if names else f"nothing in {own}"
 
 
 class _Loader(yaml.SafeLoader):

@@ -57,7 +57,7 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
                      (default: ${table:-none})
   --model NAME       conf/model/NAME.yaml, here or in ../common (default: $model)
   --augment NAME     conf/augment/NAME.yaml, here or in ../common (default: $augment)
-  --train NAME       conf/NAME.yaml (default: $train)
+  --train NAME       conf/NAME.yaml, here or in ../common (default: $train)
   --features NAME    conf/NAME.yaml, the front end (default: $features); --waves likewise
   --finetune NAME    then train on by conf/NAME.yaml, in stage prune (default: ${finetune:-none})
   --seeds \"0 1 2\"    repeats (default: the table's, or 0)

@@ -1,8 +1,8 @@
 """Which runs make a table: its rows x folds x seeds.
 
 A recipe's conf/ holds features*.yaml, train*.yaml, model/*.yaml and augment/*.yaml; a table's rows
-name them by stem, and find in egs/common/conf what the recipe has not of its own. A plain run is a
-table of one row.
+name them by stem, and find in egs/common/conf what the recipe has not of its own (but features). A
+plain run is a table of one row.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ def row_layers(conf: Path, table: Table, row: Row) -> dict[str, Any]:
     if start:
         before = row_layers(conf, table, start)
         made = digest(identity(experiment(before)))
-        own = read_yaml(conf / f"{row.train or table.train}.yaml")
+        own = read_yaml(find_conf(conf, "", row.train or table.train))
         return reduce(merge, [before, own, nested({"train.init.config": made, **row.overrides})])
     layers = [
         read_part(conf / f"{table.features}.yaml", "features"),
         read_part(find_conf(conf, "model", row.model or table.model), "model"),
         read_part(find_conf(conf, "augment", row.augment), "augment"),
         # may say how many classes a subset has
-        read_yaml(conf / f"{row.train or table.train}.yaml"),
+        read_yaml(find_conf(conf, "", row.train or table.train)),
         nested(table.overrides),
         nested(row.overrides),
     ]
