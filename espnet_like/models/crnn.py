@@ -6,12 +6,11 @@ Ebbers and Haeb-Umbach (UPB, DCASE 2019 Task 2), Table 1.
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
-from espnet_like.models.staged import Tap
+from espnet_like.models.staged import Tap, single_precision
 
 # Convolutions of the five blocks, and how much of frequency and time their pooling takes.
 BLOCKS = ((2, (2, 2)), (2, (2, 2)), (2, (2, 2)), (2, (2, 1)), (1, (2, 1)))
@@ -132,7 +131,7 @@ class CRNN(nn.Module):
         if tap is not None:
             x = tap(len(self.blocks) + 1, x[:, :, None])[:, :, 0]
         outputs, _ = self.gru(x.transpose(1, 2))  # (B, T', hidden); padding comes after the clip
-        with _single_precision(x.device.type):
+        with single_precision(x.device):
             last = _last(outputs, steps)
             return self.classifier(last.to(torch.promote_types(last.dtype, torch.float32)))
 
@@ -179,14 +178,6 @@ class ConvNormReLU(nn.Sequential):
             nn.init.zeros_(convolution.bias)
         norm = nn.BatchNorm1d if isinstance(convolution, nn.Conv1d) else nn.BatchNorm2d
         super().__init__(convolution, norm(convolution.out_channels), nn.ReLU())
-
-
-def _single_precision(device: str) -> AbstractContextManager[None]:
-    """No autocast: scores of bfloat16 would often be equal, and ranks are what counts."""
-    available = torch.amp.is_autocast_available(device)  # not on meta
-    if available and torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
 
 
 def _cleared(x: Tensor, beyond: Tensor | None) -> Tensor:

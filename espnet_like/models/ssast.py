@@ -6,8 +6,6 @@ its authors' code, whose names the weights have. PEAS fine-tunes it (see `augmen
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -15,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from espnet_like.models.patches import Overlap, Patches, lay_out
+from espnet_like.models.staged import Tap, single_precision
 from espnet_like.models.transformer import CLASS_TOKENS, Encoder, resample_positions
 
 DEPTH = 12
 WIDTHS = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # D, heads
 
 Task = Literal["discriminative", "generative"]
-Tap = Callable[[int, Tensor], Tensor]
 
 
 class Pretext(NamedTuple):
@@ -140,7 +138,7 @@ class SSAST(nn.Module):
             inside = self._inside(self.layout(x), lengths.to(x.device))[..., None]
             kept = torch.where(inside, tokens[:, CLASS_TOKENS:], 0)
             pooled = kept.sum(1, dtype=exact) / inside.sum(1)
-        with _single_precision(x.device):
+        with single_precision(x.device):
             return self.mlp_head(pooled)
 
     def encode(
@@ -227,7 +225,7 @@ class SSAST(nn.Module):
         guess = (self.gpredlayer if task == "generative" else self.cpredlayer)(tokens).float()
         if task == "generative":
             return Pretext((guess - content).square().mean((1, 2)), None)
-        with _single_precision(x.device):
+        with single_precision(x.device):
             scores = functional.log_softmax(content.float() @ guess.mT, 2)
         right = scores.argmax(1) == torch.arange(masked.shape[1], device=x.device)
         return Pretext(-scores.diagonal(dim1=1, dim2=2).mean(1), right.float().mean(1))
@@ -277,12 +275,6 @@ class SSAST(nn.Module):
         """(B, f t) bool: patches that begin within the clip."""
         column = torch.arange(patches.grid[1], device=lengths.device).repeat(patches.grid[0])
         return column < patches.columns(lengths)[:, None]
-
-
-def _single_precision(device: torch.device) -> AbstractContextManager[None]:
-    """No autocast, on devices that have it."""
-    has_it = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if has_it else nullcontext()
 
 
 def _tapped(tap: Tap, k: int, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
