@@ -13,10 +13,10 @@ from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.files import write_text
 from espnet_like.scoring.results import Result, read_csv
 from espnet_like.scoring.table_files import Row, Table, read_table
-from espnet_like.scoring.tables import Place, Planned, config_digest, plan
+from espnet_like.scoring.tables import Place, Planned, config_digest, plan, pretrainings
 from espnet_like.training.runs import Run
 
-STAGES = ("waves", "train", "prune", "compress", "infer", "all")
+STAGES = ("waves", "pretrain", "train", "prune", "compress", "infer", "all")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--train", default="train", help="stem of conf/<train>.yaml")
     parser.add_argument("--features", default="features", help="stem of conf/<features>.yaml")
     parser.add_argument("--finetune", help="with --model: then one more by conf/<finetune>.yaml")
+    parser.add_argument("--pretrain", default="", help="with --model: conf/<pretrain>.yaml first")
     args, overrides = parser.parse_known_args(argv)
     place = Place(
         args.conf,
@@ -65,13 +66,15 @@ def main(argv: list[str] | None = None) -> None:
                 f"conf/{args.features}.yaml: add --features {table.features}"
             )
     elif args.model:
-        stems = (args.model, args.augment, args.train, args.finetune, args.features)
+        stems = (args.model, args.augment, args.train, args.finetune, args.features, args.pretrain)
         table = single(args.corpus, *stems)
     else:
         raise UserError("give --table or --model")
     runs = list(plan(place, table, overrides, args.seeds))
     if args.missing:
         runs = missing(runs, read_csv(args.missing))
+    if args.stage == "pretrain":
+        runs = list(pretrainings(place, table, runs, overrides))
     runs = [planned for planned in runs if _concerned(planned.config, args.stage)]
     chosen = [run_ for run_ in runs if args.stage == "all" or _pending(run_, args.stage)]
     write_plan(args.out, chosen)
@@ -87,13 +90,17 @@ def single(
     train: str,
     finetune: str | None = None,
     features: str = "features",
+    pretrain: str = "",
 ) -> Table:
     """A table of one row, or of two: the second starts from the first's weights."""
-    name = f"{model}, {augment}" + (f", {train}" if train != "train" else "")
+    name = ", ".join([model, augment, *([train] if train != "train" else [])])
+    name += f", {pretrain}" if pretrain else ""
     rows = [Row(name, augment)]
     if finetune:
         rows.append(Row(f"{name}, {finetune}", augment, train=finetune, init=name))
-    return Table(name, model, tuple(rows), corpus, train=train, features=features)
+    return Table(
+        name, model, tuple(rows), corpus, train=train, features=features, pretrain=pretrain
+    )
 
 
 def missing(runs: list[Planned], results: Iterable[Result]) -> list[Planned]:
@@ -153,7 +160,7 @@ def _pending(planned: Planned, stage: str) -> bool:
     if stage == "waves":
         return run_.inputs.needs_wave()
     run_.need_inputs(stage)
-    if stage in ("train", "prune"):
+    if stage in ("pretrain", "train", "prune"):
         return not run_.trained()
     if not run_.trained():
         fresh = (planned.directory / "train.json").is_file()

@@ -47,8 +47,8 @@ class SSAST(nn.Module):
         in_channels: spectrograms side by side; the released networks have 1.
         size: `tiny`, `small` or `base`: D = 192, 384 or 768.
         kind: `patch`: 16 x 16 cells, `frame`: all bins of two frames.
-        stride: (F, T) cells from one patch to the next; None for SSAST's fine-tuning: (10, 10), or
-            one frame. Pretraining has the size of a patch.
+        stride: (F, T) cells from one patch to the next; None for SSAST's own: the size of a patch
+            to pretrain (`pretext` is `trained`), and (10, 10), or one frame, to fine-tune.
         bins, frames: of the spectrograms that the positions are for.
         pooling: what is classified: the `mean` of the patches' tokens, as in both of SSAST's
             recipes, or the mean of the two `class` tokens.
@@ -60,11 +60,9 @@ class SSAST(nn.Module):
     """
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "pretrain_patch": {"frames": 1024, "stride": (16, 16), "pretext": "trained"},
-        "pretrain_frame": {
-            "kind": "frame", "frames": 1024, "stride": (128, 2), "pretext": "trained",
-        },
-    }  # fmt: skip
+        "pretrain_patch": {"frames": 1024, "pretext": "trained"},
+        "pretrain_frame": {"kind": "frame", "frames": 1024, "pretext": "trained"},
+    }
     #: Tokens are seen as (B, D, f, t); the class tokens are carried beside.
     taps: tuple[str, ...] = ("input", "patches", "blocks1-4", "blocks5-8", "blocks9-12")
     #: Every cell of a map depends on the whole input.
@@ -86,7 +84,8 @@ class SSAST(nn.Module):
         if min(num_classes, in_channels) < 1:
             raise ValueError("num_classes and in_channels must be at least 1")
         self.patch = (16, 16) if kind == "patch" else (bins, 2)
-        self.stride = stride or ((10, 10) if kind == "patch" else (bins, 1))
+        own = self.patch if pretext == "trained" else (10, 10) if kind == "patch" else (bins, 1)
+        self.stride = stride or own
         if not all(1 <= n <= most for n, most in zip(self.stride, self.patch, strict=True)):
             raise ValueError(f"stride must be 1 to {self.patch}, not {self.stride}")
         if bins < self.patch[0] or frames < self.patch[1]:

@@ -22,6 +22,8 @@ class Row:
         train: stem of conf/<train>.yaml; the table's when not given.
         init: name of a row above that this one starts from, fold by fold and seed by seed. It has
             that row's configuration, over which its own `train` and `overrides` are laid.
+        pretrain: stem of conf/<pretrain>.yaml, by which the network is pretrained first (stage
+            pretrain), fold by fold and seed by seed; the table's when not given, "" for none.
         ensemble: name of another row -> its folds: this row is the mean of those runs' scores
             (stage ensemble), and has no runs of its own.
         overrides: dotted keys and values laid over the files.
@@ -37,6 +39,7 @@ class Row:
     model: str | None = None
     train: str | None = None
     init: str | None = None
+    pretrain: str | None = None
     ensemble: dict[str, tuple[int, ...]] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] | None = None
@@ -76,6 +79,7 @@ class Table:
         description: what a reader has to know, Markdown.
         train: stem of conf/<train>.yaml.
         features: stem of conf/<features>.yaml, the front end.
+        pretrain: of every row, if they are pretrained here.
         seeds: repeats of each row.
         baseline: name of the row that others are compared with.
         folds: those that a whole result has; any that were run where it is empty.
@@ -95,6 +99,7 @@ class Table:
     description: str = ""
     train: str = "train"
     features: str = "features"
+    pretrain: str = ""
     seeds: tuple[int, ...] = (0,)
     baseline: str | None = None
     folds: tuple[int, ...] = ()
@@ -111,6 +116,10 @@ class Table:
     def start_of(self, row: Row) -> Row | None:
         """The row that `row` starts from, if it does."""
         return next((other for other in self.rows if other.name == row.init), None)
+
+    def pretraining_of(self, row: Row) -> str:
+        """Stem of the file that a row's network is pretrained by; empty if it is not."""
+        return self.pretrain if row.pretrain is None else row.pretrain
 
     def seeds_of(self, row: Row) -> tuple[int, ...]:
         """The seeds of a row."""

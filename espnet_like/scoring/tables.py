@@ -42,6 +42,10 @@ class Place(NamedTuple):
     norm: Path | None = None
 
 
+#: What a network's pretraining shares with the rows that fine-tune it.
+SHARED = ("features", "audio", "normalize", "model", "input_shape")
+
+
 class Planned(NamedTuple):
     """One run of a row; `model` and `augment` are stems of conf files."""
 
@@ -63,15 +67,42 @@ def row_layers(conf: Path, table: Table, row: Row) -> dict[str, Any]:
         own = read_yaml(find_conf(conf, "", row.train or table.train))
         return reduce(merge, [before, own, nested({"train.init.config": made, **row.overrides})])
     layers = [
-        read_part(conf / f"{table.features}.yaml", "features"),
-        read_part(find_conf(conf, "model", row.model or table.model), "model"),
+        *_network(conf, table, row),
         read_part(find_conf(conf, "augment", row.augment), "augment"),
         # may say how many classes a subset has
         read_yaml(find_conf(conf, "", row.train or table.train)),
         nested(table.overrides),
-        nested(row.overrides),
     ]
-    return reduce(merge, layers)
+    if table.pretraining_of(row):
+        made = digest(identity(experiment(pretraining_layers(conf, table, row))))
+        layers.append(nested({"train.pretrained.config": made}))
+    return reduce(merge, [*layers, nested(row.overrides)])
+
+
+def pretraining_layers(
+    conf: Path, table: Table, row: Row, overrides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The merged configuration by which a row's network is pretrained.
+
+    Its front end and network are the row's; how the row is fine-tuned does not matter to it.
+    """
+    changes = [nested(table.overrides), nested(row.overrides), parse_overrides(overrides)]
+    return reduce(
+        merge,
+        [
+            *_network(conf, table, row),
+            *({key: c[key] for key in SHARED if key in c} for c in changes),
+            read_yaml(conf / f"{table.pretraining_of(row)}.yaml"),
+        ],
+    )
+
+
+def _network(conf: Path, table: Table, row: Row) -> list[dict[str, Any]]:
+    """The layers of a row's front end and network."""
+    return [
+        read_part(conf / f"{table.features}.yaml", "features"),
+        read_part(find_conf(conf, "model", row.model or table.model), "model"),
+    ]
 
 
 def row_config(place: Place, table: Table, row: Row, overrides: Sequence[str] = ()) -> Experiment:
@@ -82,6 +113,12 @@ def row_config(place: Place, table: Table, row: Row, overrides: Sequence[str] = 
             layers = merge(layers, {"train": {"selection": "best_valid"}})
         config = experiment(layers)
         try_out(config)
+        start = config.train.pretrained
+        if start and start.config and start.weights:
+            raise UserError(
+                f"train.pretrained.weights is given, and pretraining by {table.pretraining_of(row)}"
+                ": one of them"
+            )
         return config
     except UserError as error:
         raise UserError(f"row {row.name!r}: {error}", error.code) from None
@@ -106,9 +143,39 @@ def plan(
                 if start := table.start_of(row):
                     first = place.exp / run_name(place, table, start, overrides) / part
                     config = started(config, first)
+                elif table.pretraining_of(row):
+                    first = pretraining_root(place, table, row, overrides) / part
+                    config = started(config, first, "pretrained")
                 model = row.model or table.model
                 told = names[row.name]
                 yield Planned(told, model, row.augment, fold, seed, directory, config)
+
+
+def pretrainings(
+    place: Place, table: Table, runs: Sequence[Planned], overrides: Sequence[str] = ()
+) -> Iterator[Planned]:
+    """The runs that pretrain the networks of `runs`, each on what those train on; each once."""
+    rows = [row for row in table.rows if row.augment and table.pretraining_of(row)]
+    by_root = {pretraining_root(place, table, row, overrides): row for row in rows}
+    done: set[Path] = set()
+    for fine in runs:
+        start = None if fine.config.train.init else fine.config.train.pretrained
+        directory = Path(start.weights) if start and start.config else None
+        if directory is None or directory in done:
+            continue
+        done.add(directory)
+        row = by_root[directory.parents[1]]
+        stem = table.pretraining_of(row)
+        try:
+            config = experiment(pretraining_layers(place.conf, table, row, overrides))
+            try_out(config)
+        except UserError as error:
+            raise UserError(f"conf/{stem}.yaml: {error}", error.code) from None
+        config = with_data(config, place, fine.fold, fine.seed)
+        own = {"data": {"valid": None, "test": "", "waves": None}}
+        config = experiment(merge(config.resolved(), own))
+        name = row.model or table.model
+        yield Planned(f"{name}, {stem}", name, "none", fine.fold, fine.seed, directory, config)
 
 
 def with_data(config: Experiment, place: Place, fold: int, seed: int) -> Experiment:
@@ -128,9 +195,9 @@ def with_data(config: Experiment, place: Place, fold: int, seed: int) -> Experim
     return experiment(merge(config.resolved(), {"data": data, "seed": seed}))
 
 
-def started(config: Experiment, run: Path) -> Experiment:
+def started(config: Experiment, run: Path, key: str = "init") -> Experiment:
     """The configuration with the weights of a run to start from."""
-    weights = {"train": {"init": {"weights": str(run)}}}
+    weights = {"train": {key: {"weights": str(run)}}}
     return experiment(merge(config.resolved(), weights))
 
 
@@ -142,8 +209,23 @@ def run_name(place: Place, table: Table, row: Row, overrides: Sequence[str] = ()
     else:
         parts = [row.model or table.model, row.augment, place.corpus, row.train or table.train]
         parts += [table.features] if table.features != Table.features else []
+        parts += [stem] if (stem := table.pretraining_of(row)) else []
         parts += ["valid"] if place.valid else []
         parts += _short({**table.overrides, **own})
+    return _joined(parts)
+
+
+def pretraining_root(place: Place, table: Table, row: Row, overrides: Sequence[str] = ()) -> Path:
+    """Where a row's network is pretrained: exp/<model>_<pretrain>_<tag>, tagged as `run_name`."""
+    own = {**table.overrides, **row.overrides, **_flat(parse_overrides(overrides))}
+    parts = [row.model or table.model, table.pretraining_of(row), place.corpus]
+    parts += [table.features] if table.features != Table.features else []
+    parts += ["valid"] if place.valid else []
+    parts += _short({key: v for key, v in own.items() if key.split(".")[0] in SHARED})
+    return place.exp / _joined(parts)
+
+
+def _joined(parts: Sequence[str]) -> str:
     return re.sub(r"[^\w.=+-]+", "-", "_".join(parts)).strip("-")
 
 

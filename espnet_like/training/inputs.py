@@ -20,6 +20,7 @@ from espnet_like.features.normalize import Normalize, Stats
 from espnet_like.features.stats import fingerprint
 from espnet_like.registry import build
 from espnet_like.training.batches import ClipSet
+from espnet_like.training.losses import LOSSES
 from espnet_like.training.pooled import PooledSet
 from espnet_like.training.waves import WaveSet
 
@@ -147,7 +148,10 @@ class Inputs:
 
     def _check_model(self, directory: str, clips: ClipSet, dump: FeatureDump | ExcerptDump) -> None:
         model = self.config.model
-        for key, found in (("num_classes", len(clips.labels)), ("in_channels", clips.shape[0])):
+        there = {"in_channels": clips.shape[0]}
+        if LOSSES[self.config.loss["name"]].supervised:
+            there["num_classes"] = len(clips.labels)
+        for key, found in there.items():
             if model.get(key, found) != found:
                 raise UserError(
                     f"model.{key} is {model[key]}, but {directory} with {dump.path} has {found}: "

@@ -1,4 +1,4 @@
-"""Losses of logits against soft targets, one value per clip."""
+"""Losses, one value per clip: of logits against soft targets, or of a pretext task."""
 
 from __future__ import annotations
 
@@ -8,14 +8,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from espnet_like.models.masked_patches import MaskedPatchModelling
+
 
 class Loss(nn.Module):
     """What a trainer asks of a loss: `fit` once, then logits and targets -> (B,) losses."""
 
     multi_label: bool  # whether a clip may have several tags: sigmoids, not one softmax
+    supervised: bool = True  # whether it looks at the labels
 
     def fit(self, targets: Tensor) -> None:
         """Look at the training part's (N, K) targets; most losses need nothing of them."""
+
+    def task(self, model: nn.Module) -> nn.Module:
+        """What is called as `(features, lengths=, tap=)` for what `forward` takes: the model."""
+        return model
+
+    def right(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """(B,) whether the highest logit is that of a highest target, one of several perhaps."""
+        best = targets.gather(1, logits.argmax(1, keepdim=True))
+        return (best == targets.amax(1, keepdim=True))[:, 0]
 
 
 class CrossEntropy(Loss):
@@ -117,6 +129,47 @@ class ClassBalancedFocal(Loss):
         return torch.exp(-self.gamma * functional.softplus(z)) * functional.softplus(-z)
 
 
+class MaskedPatches(Loss):
+    """SSAST's pretraining (see `models.masked_patches`); labels play no part.
+
+    Source: Gong et al., "SSAST: Self-Supervised Audio Spectrogram Transformer", AAAI 2022.
+
+    Args:
+        share: of the patches, that are masked.
+        generative: weight of the generative loss beside the discriminative one.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    multi_label = False
+    supervised = False
+
+    def __init__(self, share: float = 400 / 512, generative: float = 10.0) -> None:
+        super().__init__()
+        if not 0 < share < 1:
+            raise ValueError(f"share must be between 0 and 1, not {share}")
+        if generative < 0:
+            raise ValueError(f"generative must not be negative, not {generative}")
+        self.share, self.generative = share, generative
+
+    def task(self, model: nn.Module) -> nn.Module:
+        """Masked patch modelling with the network.
+
+        Raises:
+            UserError: a network that cannot be pretrained so.
+        """
+        return MaskedPatchModelling(model, self.share, self.generative)
+
+    def forward(self, found: Tensor, targets: Tensor) -> Tensor:
+        """(B, 2) of `task` -> (B,) losses."""
+        return found[:, 0]
+
+    def right(self, found: Tensor, targets: Tensor) -> Tensor:
+        """(B,) share of the masked patches that were told apart."""
+        return found[:, 1]
+
+
 def scores(logits: Tensor, multi_label: bool) -> Tensor:
     """Posteriors: sigmoid per class when tags may overlap, else softmax. (B, K) in fp32."""
     logits = logits.float()
@@ -127,4 +180,5 @@ LOSSES: dict[str, type[Loss]] = {
     "cross_entropy": CrossEntropy,
     "binary_cross_entropy": BinaryCrossEntropy,
     "class_balanced_focal": ClassBalancedFocal,
+    "masked_patches": MaskedPatches,
 }

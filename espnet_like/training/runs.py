@@ -75,7 +75,9 @@ class Run:
     @property
     def training_stage(self) -> str:
         """The stage that trains the run."""
-        return "train" if self.config.train.init is None else "prune"
+        if self.config.train.init:
+            return "prune"
+        return "train" if LOSSES[self.config.loss["name"]].supervised else "pretrain"
 
     def need_inputs(self, stage: str = "train") -> None:
         """Say which earlier stage is missing (exit code 3)."""

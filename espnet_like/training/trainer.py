@@ -31,6 +31,7 @@ from espnet_like.training.averaging import WeightAverage, renew_batch_norm
 from espnet_like.training.batches import Batch, ClipSet, crop
 from espnet_like.training.checkpoint import State, load, save, save_weights
 from espnet_like.training.evaluation import autocast, posteriors
+from espnet_like.training.losses import Loss
 from espnet_like.training.ranks import Ranks
 from espnet_like.training.schedules import Schedule
 
@@ -51,8 +52,9 @@ class Trainer:
         settings: the `train` part of the configuration.
         seed: of everything random.
         fingerprint: identifies the configuration in checkpoints.
-        model: on its device; called as `model(features, lengths=, tap=)`.
-        criterion: logits and targets -> losses (B,).
+        model: on its device.
+        criterion: says what is called as `(features, lengths=, tap=)`, mostly the model, and makes
+            losses (B,) of its logits and the targets.
         schedule: epoch and step -> factor of the learning rate.
         augmentation: draws one plan a batch.
         clips: the training part.
@@ -67,7 +69,7 @@ class Trainer:
         seed: int,
         fingerprint: str,
         model: nn.Module,
-        criterion: nn.Module,
+        criterion: Loss,
         schedule: Schedule,
         augmentation: Augmentation,
         clips: ClipSet,
@@ -89,7 +91,7 @@ class Trainer:
         self.stop = False
         self._losses: list[torch.Tensor] = []
         self._saved_at = time.monotonic()
-        self._callable = ranks.wrap(model)
+        self._callable = ranks.wrap(criterion.task(model))
         if settings.compile:
             self._callable = torch.compile(self._callable)
 
@@ -194,8 +196,7 @@ class Trainer:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         with torch.no_grad():
-            best = plan.targets.gather(1, logits.argmax(1, keepdim=True))
-            correct = (best == plan.targets.amax(1, keepdim=True)).sum()  # one of several, perhaps
+            correct = self.criterion.right(logits, plan.targets).sum()
             self._losses.append(torch.stack([losses.sum(), correct, correct * 0 + len(losses)]))
 
     def _collect_losses(self) -> None:
@@ -232,7 +233,7 @@ class Trainer:
         }
         if self.monitor is not None and self.ranks.first:
             settings = (self.criterion.multi_label, self.settings.precision)
-            found = posteriors(self.model, self.monitor, *settings)  # type: ignore[arg-type]
+            found = posteriors(self.model, self.monitor, *settings)
             row["monitor_accuracy"] = accuracy(found, self.monitor.targets)
             if row["monitor_accuracy"] > state.best_metric:
                 state.best_metric, state.best_epoch = row["monitor_accuracy"], state.epoch

@@ -21,7 +21,10 @@ from espnet_like.registry import build
 def tiny(**options) -> SSAST:
     """A network whose weights all matter: those that start at zero or one are moved."""
     torch.manual_seed(0)
-    defaults = {"num_classes": 3, "bins": 40, "frames": 60, "pretext": "trained"}
+    fine = (40, 1) if options.get("kind") == "frame" else (10, 10)  # as if it were fine-tuned
+    defaults = {
+        "num_classes": 3, "bins": 40, "frames": 60, "pretext": "trained", "stride": fine,
+    }  # fmt: skip
     model = SSAST(size="tiny", **{**defaults, **options}).eval()
     with torch.no_grad():
         for weight in model.parameters():
