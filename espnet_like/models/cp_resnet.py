@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 
 from espnet_like.models.residual import ResidualBlock, init_fixup
-from espnet_like.models.staged import Tap, mean_of_clips, through
+from espnet_like.models.staged import Tap, mean_of_clips, start_at, through
 
 BLOCKS = 12
 POOLED = (1, 2, 4)  # residual blocks followed by 2 x 2 max pooling, counted from 1
@@ -40,6 +40,8 @@ class CPResNet(nn.Module):
             none of the published counts.
         init: `fixup` starts every block as the identity and the logits at zero, as the authors'
             code does; `default` is torch's own initialisation.
+        prior: share of the clips that a class is expected to be in, 0 .. 1: the logits start at
+            its log-odds, for a loss of sigmoids. None, as published: at zero.
 
     Raises:
         ValueError: an argument out of range.
@@ -68,6 +70,7 @@ class CPResNet(nn.Module):
         stem_padding: int = 1,
         stem_width: int | None = None,
         init: Literal["fixup", "default"] = "fixup",
+        prior: float | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= rho <= MAX_RHO:
@@ -99,6 +102,7 @@ class CPResNet(nn.Module):
         )
         if init == "fixup":
             init_fixup(self, self.head[0], BLOCKS)
+        start_at(prior, self.head[1])
 
     def forward(
         self,

@@ -5,12 +5,10 @@ Ebbers and Haeb-Umbach (UPB, DCASE 2019 Task 2), Table 1.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from espnet_like.models.staged import Tap, single_precision
+from espnet_like.models.staged import Tap, single_precision, start_at
 
 # Convolutions of the five blocks, and how much of frequency and time their pooling takes.
 BLOCKS = ((2, (2, 2)), (2, (2, 2)), (2, (2, 2)), (2, (2, 1)), (1, (2, 1)))
@@ -71,8 +69,6 @@ class CRNN(nn.Module):
             raise ValueError(
                 "num_classes, in_channels, num_bins, base_width and hidden must be at least 1"
             )
-        if prior is not None and not 0 < prior < 1:
-            raise ValueError(f"prior must be between 0 and 1, not {prior}")
         self.num_bins = num_bins
         self.mask_padding = mask_padding
         width, bins = in_channels, num_bins
@@ -95,8 +91,7 @@ class CRNN(nn.Module):
         self.gru = nn.GRU(hidden, hidden, num_layers=2, batch_first=True)
         last = nn.Linear(hidden, num_classes)
         self.classifier = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), last)
-        if prior is not None:
-            nn.init.constant_(last.bias, math.log(prior / (1 - prior)))
+        start_at(prior, last)
 
     def forward(
         self,

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from espnet_like.models.residual import ResidualBlock, SharedBlock, init_fixup
-from espnet_like.models.staged import Tap, mean_of_clips, through
+from espnet_like.models.staged import Tap, mean_of_clips, start_at, through
 from espnet_like.models.subspectral import SSN
 
 OWN_BLOCKS = 6  # residual blocks with weights of their own
@@ -34,6 +34,8 @@ class SharedResNet(nn.Module):
         stem_padding: 2 for maps that halve evenly; with CP-ResNet's 1 all of them are odd.
         init: `fixup` starts every block as the identity and the logits at zero, `default` is
             torch's own initialisation.
+        prior: share of the clips that a class is expected to be in, 0 .. 1: the logits start at
+            its log-odds, for a loss of sigmoids. None, as published: at zero.
 
     Raises:
         ValueError: an argument out of range.
@@ -51,6 +53,7 @@ class SharedResNet(nn.Module):
         ssn_affine: Literal["shared", "separate"] = "shared",
         stem_padding: int = 2,
         init: Literal["fixup", "default"] = "fixup",
+        prior: float | None = None,
     ) -> None:
         super().__init__()
         if min(num_classes, in_channels, base_width, repeats, ssn) < 1:
@@ -82,6 +85,7 @@ class SharedResNet(nn.Module):
         )
         if init == "fixup":
             init_fixup(self, self.head[0], OWN_BLOCKS + 2 * repeats)
+        start_at(prior, self.head[1])
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, tap: Tap | None = None) -> Tensor:
         """Logits (B, num_classes) of features (B, C, F, T); see `CPResNet.forward`."""

@@ -1,13 +1,15 @@
-"""What the networks share: stages with taps between them, bands of bins, the mean over a clip."""
+"""What networks share: stages with taps between, bands of bins, the mean over a clip, logits."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 #: Called as `x = tap(k, x)` at tap k of a network: what a plan of `espnet_like.augment` is.
 Tap = Callable[[int, Tensor], Tensor]
@@ -64,3 +66,21 @@ def single_precision(device: torch.device) -> AbstractContextManager[None]:
     if torch.amp.is_autocast_available(device.type):  # not on meta
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
+
+
+def start_at(prior: float | None, last: nn.Module) -> None:
+    """Let sigmoids start at a share of the clips that a class is expected to be in.
+
+    Args:
+        prior: the share; the bias becomes its log-odds. None: the bias stays.
+        last: the layer with a bias (K,) whose outputs the logits are.
+
+    Raises:
+        ValueError: a share that is not between 0 and 1.
+    """
+    if prior is None:
+        return
+    if not 0 < prior < 1:
+        raise ValueError(f"prior must be between 0 and 1, not {prior}")
+    bias: Any = last.bias
+    nn.init.constant_(bias, math.log(prior / (1 - prior)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -115,6 +117,13 @@ def test_shared_resnet_starts_at_zero_logits_with_twelve_blocks():
             expected = 12**-0.5 * (2 / (k * k * out)) ** 0.5
             assert block.conv1.weight.std().item() == pytest.approx(expected, rel=0.1)
             assert not block.conv2.weight.any()
+
+
+@pytest.mark.parametrize("kind", [SharedResNet, CPResNet])
+def test_logits_start_at_the_odds_of_one_class_in_three(kind):
+    model = kind(num_classes=3, in_channels=2, base_width=4, prior=1 / 3)
+    logits = model(torch.randn(2, 2, 64, 64))
+    torch.testing.assert_close(logits, torch.full((2, 3), -math.log(2)))
 
 
 def resnet_layout(blocks, width, channels, classes) -> dict[str, tuple[int, ...]]:
