@@ -12,11 +12,12 @@
 #   stage_<name>                 any stage of its own, listed in stages
 #
 # Variables that a recipe sets: title, corpus, feats, model, augment, folds, table (what runs when
-# nothing else is asked for), finetune (a second run that starts from the first's weights), valid
-# (where a part of the corpus is there to choose the epoch), features and waves (stems of conf/,
-# where there are several front ends); see egs/README.md.
+# nothing else is asked for), finetune (a second run that starts from the first's weights), pretrain
+# (conf/<pretrain>.yaml, a run before it), valid (where a part of the corpus is there to choose the
+# epoch), features and waves (stems of conf/, where there are several front ends); see egs/README.md.
 #
-# Stages that a recipe lists if it has such runs: prune (after train), compress (before infer).
+# Stages that a recipe lists if it has such runs: pretrain (before train), prune (after it), compress
+# (before infer).
 
 : "${title:?}" "${corpus:?}" "${feats:?}" "${model:?}"
 
@@ -24,7 +25,7 @@
 
 stage=download
 : "${stop_stage:=}" "${table:=}" "${seeds:=}" "${folds:=1}" "${demo:=false}"
-: "${train:=train}" "${augment:=none}" "${finetune:=}" "${valid:=false}"
+: "${train:=train}" "${augment:=none}" "${finetune:=}" "${pretrain:=}" "${valid:=false}"
 : "${features:=features}" "${waves:=waves}"
 missing=false
 nj=$(env -u OMP_NUM_THREADS nproc) # which nproc would count instead of the cores
@@ -60,6 +61,7 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
   --train NAME       conf/NAME.yaml, here or in ../common (default: $train)
   --features NAME    conf/NAME.yaml, the front end (default: $features); --waves likewise
   --finetune NAME    then train on by conf/NAME.yaml, in stage prune (default: ${finetune:-none})
+  --pretrain NAME    before it by conf/NAME.yaml, in stage pretrain (default: ${pretrain:-none})
   --seeds \"0 1 2\"    repeats (default: the table's, or 0)
   --folds \"1 2\"      folds (default: $folds)
   --missing          only runs that neither results.csv nor exp/ has
@@ -80,7 +82,7 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
 $(recipe_help)
 After --, any key of the configuration: ./run.sh --augment none -- --train.epochs 10"
 
-_table=$table _row="$model $augment $train $finetune"
+_table=$table _row="$model $augment $train $finetune $pretrain"
 . ../../utils/parse_options.sh
 overrides=("$@")
 
@@ -134,6 +136,7 @@ plan_() {
   else
     options+=(--model "$model" --augment "$augment" --train "$train")
     if [[ $finetune ]]; then options+=(--finetune "$finetune"); fi
+    if [[ $pretrain && $pretrain != none ]]; then options+=(--pretrain "$pretrain"); fi
   fi
   if $valid; then options+=(--valid); fi
   if $missing; then options+=(--missing "$results/results.csv"); fi
@@ -201,6 +204,8 @@ train_() {
     python -m espnet_like.bin.train --plan "$plans/$1.jsonl" --job JOB --device "$device"
 }
 
+stage_pretrain() { train_ pretrain; } # on what stage train trains on, without the labels
+
 stage_train() { train_ train; }
 
 stage_prune() { train_ prune; } # what starts from the weights of stage train
@@ -237,7 +242,7 @@ stage_pack() {
 }
 
 if [[ ${overrides[0]---} != --* ]]; then fail "${overrides[0]}: not an option; see --help"; fi
-if [[ $table && $_row != "$model $augment $train $finetune" ]]; then
+if [[ $table && $_row != "$model $augment $train $finetune $pretrain" ]]; then
   if [[ $table != "$_table" ]]; then
     fail "--table $table says which models, augmentations and training: leave out the others"
   fi
@@ -245,6 +250,9 @@ if [[ $table && $_row != "$model $augment $train $finetune" ]]; then
 fi
 if [[ $finetune && " ${stages[*]} " != *" prune "* ]]; then
   fail "--finetune $finetune: this recipe has no stage prune"
+fi
+if [[ $pretrain && " ${stages[*]} " != *" pretrain "* ]]; then
+  fail "--pretrain $pretrain: this recipe has no stage pretrain"
 fi
 results=.
 norm= # data directory of the statistics of all runs, where it is not each one's training part

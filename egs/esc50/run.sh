@@ -11,6 +11,7 @@ feats=cpjku
 model=cp_resnet
 augment=specaugment_pp_mm
 folds="1 2 3 4 5"
+stages=(download data feats stats pretrain train infer score report pack)
 demo=false
 
 recipe_help() {
@@ -20,7 +21,7 @@ recipe_help() {
 recipe_options() {
   $demo || corpus=$subset
   [[ $subset == esc50 || $subset == esc10 ]] || fail "--subset $subset: choose esc50 or esc10"
-  if [[ $model == ssast_* || $table == peas* ]]; then # SSAST has its own front end and training
+  if [[ $model == ssast_* || $table == *peas* ]]; then # SSAST has its own front end and training
     feats=ssast_fbank features=features_ssast waves=waves_ssast
     if [[ $train == train ]]; then train=train_ssast; fi
     if [[ $subset == esc10 && ! $table ]]; then
@@ -29,6 +30,7 @@ recipe_options() {
   fi
   if $demo; then
     if [[ $model == cp_resnet ]]; then model=cp_resnet_b32; fi
+    if [[ $model == ssast_* ]]; then pretrain=${pretrain:-pretrain_demo}; fi
   elif [[ $subset == esc10 && $train == train ]]; then
     train=train_esc10
   fi

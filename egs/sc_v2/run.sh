@@ -11,6 +11,7 @@ feats=ssast_fbank
 model=ssast_base_patch
 augment=ssast
 valid=true
+stages=(download data feats stats pretrain train infer score report pack)
 demo=false
 
 recipe_help() {
@@ -30,7 +31,10 @@ recipe_options() {
     fi
   fi
   if ! $valid; then overrides=(--train.selection last "${overrides[@]}"); fi
-  if $demo && [[ $model == ssast_base_patch ]]; then model=ssast_tiny_patch; fi
+  if $demo; then
+    if [[ $model == ssast_base_patch ]]; then model=ssast_tiny_patch; fi
+    if [[ $model == ssast_* ]]; then pretrain=${pretrain:-pretrain_demo}; fi
+  fi
 }
 
 stage_download() {

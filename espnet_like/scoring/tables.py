@@ -92,7 +92,7 @@ def pretraining_layers(
         [
             *_network(conf, table, row),
             *({key: c[key] for key in SHARED if key in c} for c in changes),
-            read_yaml(conf / f"{table.pretraining_of(row)}.yaml"),
+            read_yaml(find_conf(conf, "", table.pretraining_of(row))),
         ],
     )
 

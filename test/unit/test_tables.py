@@ -64,3 +64,28 @@ def test_accuracy_is_the_mean_over_the_classes_printed_beside_it() -> None:
     (ours,) = [row for row in table.rows if row.published_runs]
     assert ours.published_runs == len(pruned) == 4
     assert ours.published == pytest.approx(sum(pruned) / 4, abs=0.006)
+
+
+def test_peas_tables_agree_with_each_other_and_with_the_text() -> None:
+    """Section IV.D: 2.35 points over Conventional on ESC-50; 1.15 and 0.23 over Random."""
+    for recipe, over_random in (("esc50", 1.15), ("sc_v2", 0.23)):
+        two, three = published(recipe, "peas_table2"), published(recipe, "peas_table3")
+        assert len(two) == 2 and len(three) == 7
+        assert two.items() <= three.items()
+        gain = three["PEAS (1, 1)"] - three["Random (1, 1)"]
+        assert gain == pytest.approx(over_random)
+    esc50 = published("esc50", "peas_table2")
+    assert esc50["PEAS (1, 1)"] - esc50["Conventional (1, 1)"] == pytest.approx(2.35)
+
+
+def test_peas_rows_have_as_many_blocks_as_their_names_say() -> None:
+    for recipe in ("esc50", "sc_v2"):
+        conf = EGS / recipe / "conf"
+        place = Place(conf, Path("d"), Path("e"), Path("x"), "c", (1,))
+        table = tables_of(recipe)["peas_table3"]
+        for row in table.rows[1:]:
+            augment = row_config(place, table, row).augment
+            peas = next((m for m in augment.get("methods", []) if m["name"] == "peas"), augment)
+            blocks = tuple(peas.get(f"{axis}_blocks", 1) for axis in ("time", "freq"))
+            assert row.name.endswith(str(blocks))
+            assert (peas.get("masking", "peas") == "random") == row.name.startswith("Random")
