@@ -12,6 +12,7 @@ augment=specaugment_pp_mm
 demo=false
 
 recipe_options() {
+  if [[ $features == features_mono ]]; then feats=cpjku_mono waves=waves_mono; fi
   if $demo && [[ $model == cp_resnet ]]; then model=cp_resnet_b32; fi
 }
 
