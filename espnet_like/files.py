@@ -48,7 +48,12 @@ def update_text(path: str | os.PathLike[str], text: str) -> None:
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented JSON in one piece."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_text(path, _json_text(value))
+
+
+def update_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `value` as `write_json` does, unless that is what the file holds."""
+    update_text(path, _json_text(value))
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -57,6 +62,10 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not JSON ({error.msg}): remake it") from None
+
+
+def _json_text(value: Any) -> str:
+    return json.dumps(value, indent=2) + "\n"
 
 
 def digest(*parts: Any) -> str:

@@ -40,6 +40,7 @@ def pack(planned: Planned) -> Path:
         maker = run_.training_stage if config.store is None else "compress"
         raise MissingInput(f"stage pack needs {run_.weights}: run --stage {maker}")
     target, result = planned.directory / "pack", planned.directory / "result.json"
+    found = read_json(result) if result.is_file() else None
     settings = {
         "features": config.features,
         "audio": config.resolved()["audio"],
@@ -49,7 +50,7 @@ def pack(planned: Planned) -> Path:
         "store": config.resolved()["store"],
         "labels": list(DataDir.load(config.data.test).labels),
         "trained": {"row": planned.row, "fold": planned.fold, "seed": planned.seed},
-        "result": read_json(result).get("accuracy") if result.is_file() else None,
+        "result": {found["metric"]: found[found["metric"]]} if found else None,
         "environment": read_json(planned.directory / "env.json"),
     }
     classifier = Classifier(settings)

@@ -12,9 +12,17 @@ from espnet_like.bin.plan import read_plan
 from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.files import read_json, update_text
 from espnet_like.scoring import figures
-from espnet_like.scoring.counts import Counts, collect_counts, read_counts, shown, write_counts
+from espnet_like.scoring.counts import (
+    Counts,
+    Run,
+    collect_counts,
+    counts_of,
+    read_counts,
+    shown,
+    write_counts,
+)
 from espnet_like.scoring.domains import section
-from espnet_like.scoring.ensemble import collect_ensembles
+from espnet_like.scoring.ensemble import collect_ensembles, scored
 from espnet_like.scoring.report import of_table, render
 from espnet_like.scoring.results import Result, collect, merge_results, read_csv, write_csv
 from espnet_like.scoring.sharing import share
@@ -51,6 +59,9 @@ def main(argv: list[str] | None = None) -> None:
     results = share(results, tables, args.conf)
     write_csv(args.out / "results.csv", results, tables)
     counts = {**read_counts(args.out / "counts.csv"), **collect_counts(runs)}
+    if args.table:
+        for _, seed, made in scored(tables[args.table].rows, runs, args.exp):
+            counts[Run(made["config"], seed, 1)] = counts_of(made)
     kept = shown(counts, _wanted(results, tables))
     write_counts(args.out / "counts.csv", kept)
     table = tables.get(args.table)

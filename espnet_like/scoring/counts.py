@@ -1,5 +1,8 @@
 """Right and scored clips of each class, of the whole test part and by domain (city, device).
 
+Where clips have several labels, a class's right clips are the sum of its labels' precisions, so
+that right / clips is its lwlrap (`scoring/tagging.py`).
+
 A run's result.json has them all; counts.csv keeps those that a table shows, so that the page can be
 rendered without the runs.
 """
@@ -42,7 +45,7 @@ class Part(NamedTuple):
 
 
 # class -> right clips, clips; in the order of the classes
-ByClass = dict[str, tuple[int, int]]
+ByClass = dict[str, tuple[float, int]]
 Counts = dict[Run, dict[Part, ByClass]]
 
 
@@ -84,19 +87,30 @@ def collect_counts(runs: Iterable[Planned]) -> Counts:
     for planned in runs:
         path, config = planned.directory / "result.json", config_digest(planned.config)
         found = read_json(path) if path.is_file() else {}
-        if found.get("config") != config or "confusion" not in found:
-            continue
-        labels, confusion = found["labels"], np.array(found["confusion"])
-        own = counts[Run(config, planned.seed, planned.fold)] = {
-            Part(): _by_class(labels, confusion.diagonal().tolist(), confusion.sum(1).tolist())
-        }
-        for line in found.get("domains", []):  # scored before there were any: --stage score
-            part = Part(line["domain"], line["value"], line["seen"])
-            own[part] = _by_class(labels, line["right"], line["clips"])
+        if found.get("config") == config and (parts := counts_of(found)):
+            counts[Run(config, planned.seed, planned.fold)] = parts
     return counts
 
 
-def _by_class(labels: Sequence[str], right: Sequence[int], clips: Sequence[int]) -> ByClass:
+def counts_of(found: Mapping[str, Any]) -> dict[Part, ByClass]:
+    """Counts of what a result.json says; empty where it has none."""
+    labels = found["labels"]
+    if "counts" in found:
+        values, clips = found["per_class"], [found["counts"][label] for label in labels]
+        right = [round((values[k] or 0.0) * n, 6) for k, n in zip(labels, clips, strict=True)]
+        return {Part(): _by_class(labels, right, clips)}
+    if "confusion" not in found:
+        return {}
+    confusion = np.array(found["confusion"])
+    diagonal, rows = confusion.diagonal().tolist(), confusion.sum(1).tolist()
+    parts = {Part(): _by_class(labels, diagonal, rows)}
+    for line in found.get("domains", []):  # scored before there were any: --stage score
+        part = Part(line["domain"], line["value"], line["seen"])
+        parts[part] = _by_class(labels, line["right"], line["clips"])
+    return parts
+
+
+def _by_class(labels: Sequence[str], right: Sequence[float], clips: Sequence[int]) -> ByClass:
     return {k: (r, n) for k, r, n in zip(labels, right, clips, strict=True)}
 
 
@@ -143,7 +157,7 @@ def write_counts(path: Path, counts: Counts) -> None:
     writer.writerow(COLUMNS)
     for run, parts in sorted(counts.items()):
         for part, by_class in sorted(parts.items()):
-            text = " ".join(f"{label}={right}/{n}" for label, (right, n) in by_class.items())
+            text = " ".join(f"{label}={right:.12g}/{n}" for label, (right, n) in by_class.items())
             writer.writerow((*run, part.domain, part.value, int(part.seen), text))
     update_text(path, file.getvalue())
 
@@ -172,6 +186,6 @@ def read_counts(path: Path) -> Counts:
     return counts
 
 
-def _pair(text: str) -> tuple[int, int]:
+def _pair(text: str) -> tuple[float, int]:
     right, clips = text.split("/")
-    return int(right), int(clips)
+    return float(right), int(clips)

@@ -29,14 +29,15 @@ def learning_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, float
     """Loss and accuracy by epoch: thin lines are runs, thick ones their mean.
 
     Args:
-        histories: row -> runs -> epochs -> `loss`, `accuracy` and perhaps `monitor_accuracy`.
+        histories: row -> runs -> epochs -> `loss`, `accuracy` and perhaps `monitor_<metric>`.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
     for colour, (row, runs) in zip(colours(len(histories)), histories.items(), strict=True):
         _curve(left, runs, "loss", colour, row)
         _curve(right, runs, "accuracy", colour, row, 100)
-        if all("monitor_accuracy" in epoch for run in runs for epoch in run):
-            _curve(right, runs, "monitor_accuracy", colour, f"{row}, monitored", 100, "--")
+        for name in ("monitor_accuracy", "monitor_lwlrap"):
+            if all(name in epoch for run in runs for epoch in run):
+                _curve(right, runs, name, colour, f"{row}, {name.replace('_', 'ed ')}", 100, "--")
     left.set(xlabel="epoch", ylabel="training loss (nats)")
     right.set(xlabel="epoch", ylabel="accuracy on training batches (%)")
     for axes in (left, right):

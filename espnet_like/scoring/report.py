@@ -18,8 +18,9 @@ SELECTIONS = {
     "best_valid": "best epoch on validation",
     "best_test": "best epoch on the test part",
 }
+FEW = 12  # classes that a column of a table can name
 NOTES = """\
-Accuracy in percent, mean over folds; ± is the sample standard deviation (n - 1) over seeds of that
+{} in percent, mean over folds; ± is the sample standard deviation (n - 1) over seeds of that
 mean. "Beyond noise" asks whether a difference is larger than twice its standard error, where a
 value's standard error is std / sqrt(runs), or the binomial one over its test clips when there is
 one run only. Seconds are training time, all folds and seeds together. Every number comes from
@@ -36,7 +37,8 @@ def render(
     """
     demo = any(_is_demo(r.corpus) for r in results)
     tables = {stem: t for stem, t in tables.items() if _is_demo(t.corpus) == demo}
-    parts = [f"# Results: {corpus}\n", NOTES]
+    tagging = any(table.metric == "lwlrap" for table in tables.values())
+    parts = [f"# Results: {corpus}\n", NOTES.format("lwlrap" if tagging else "Accuracy")]
     for stem, table in tables.items():
         own = of_table(stem, table, results)
         parts.append(f"## {table.title}\n")
@@ -44,6 +46,7 @@ def render(
             parts.append(table.description.strip() + "\n")
         parts.append(_table(table, own, counts))
         parts.append(_footer(table, [r for r in own.values() if r]))
+        parts += _class_section(table, own, counts)
         parts += [section(domain, own, counts) for domain in table.domains if any(own.values())]
     listed = {(stem, row.name) for stem, table in tables.items() for row in table.rows}
     others = [r for r in results if (r.table, r.row) not in listed]
@@ -142,8 +145,9 @@ def _more(
         ]
         theirs = [{k: v / 100 for k, v in row.published_classes.items()} for row in table.rows]
         labels = next((list(shares) for shares in (*ours, *theirs) if shares), [])
-        columns[", ".join(labels)] = [_shares(shares, labels) for shares in ours]
-        columns["published by class"] = [_shares(shares, labels) for shares in theirs]
+        if len(labels) <= FEW:
+            columns[", ".join(labels)] = [_shares(shares, labels) for shares in ours]
+            columns["published by class"] = [_shares(shares, labels) for shares in theirs]
     columns["parameters"] = [f"{r.parameters:,}" if r else "" for r in done]
     if "size" in table.columns:
         columns["nonzero"] = [f"{r.nonzero:,}" if r and r.nonzero else "" for r in done]
@@ -153,6 +157,22 @@ def _more(
         columns["file (bytes)"] = [f"{r.bytes:,}" if r else "" for r in done]
         columns["published size"] = [_number(row.published_bytes) for row in table.rows]
     return columns
+
+
+def _class_section(table: Table, results: Mapping[str, Result | None], counts: Counts) -> list[str]:
+    """A line for each class that occurs, a column for each row, where classes are many."""
+    own = {name: total(counts, r).get(Part(), {}) for name, r in results.items() if r}
+    own = {name: by_class for name, by_class in own.items() if by_class}
+    classes = {label: n for by_class in own.values() for label, (_, n) in by_class.items() if n}
+    if "per_class" not in table.columns or len(classes) <= FEW:
+        return []
+    lines = []
+    for label, clips in classes.items():
+        pairs = [by_class[label] for by_class in own.values()]
+        values = (f"{100 * right / n:.1f}" if n else "-" for right, n in pairs)
+        lines.append([label, f"{clips:,}", *values])
+    name = table.metric if table.metric == "lwlrap" else "recall"
+    return [f"### {name} by class (%)\n", markdown(["class", "clips", *own], lines)]
 
 
 def _shares(shares: Mapping[str, float], labels: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from espnet_like.data.directory import DataDir
 from espnet_like.data.tables import read_labels
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features.dump import FeatureDump
-from espnet_like.files import read_json, write_json
+from espnet_like.files import read_json, update_json
 from espnet_like.scoring.counts import by_domain
 from espnet_like.scoring.metrics import single_label
 from espnet_like.scoring.tables import Planned, config_digest
@@ -64,9 +64,7 @@ def score_run(planned: Planned) -> dict[str, Any]:
         },
         "config": config_digest(config),
     }
-    path = directory / "result.json"
-    if not path.is_file() or read_json(path) != result:
-        write_json(path, result)
+    update_json(directory / "result.json", result)
     return result
 
 

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from espnet_like.scoring.metrics import accuracy
+
 Values = NDArray[np.float64]
 
 
@@ -83,6 +85,16 @@ def average_precision(scores: ArrayLike, targets: ArrayLike) -> Values:
     return values
 
 
+def overall(scores: ArrayLike, targets: ArrayLike) -> tuple[str, float]:
+    """The metric that counts, and its value: lwlrap where a clip has several labels, else accuracy.
+
+    Arguments and errors as `lwlrap`.
+    """
+    if (np.asarray(targets).sum(1) > 1).any():
+        return "lwlrap", lwlrap(scores, targets)
+    return "accuracy", accuracy(scores, targets)
+
+
 def multi_label(scores: ArrayLike, targets: ArrayLike, labels: tuple[str, ...]) -> dict[str, Any]:
     """All that is reported of a task with any number of labels a clip.
 
@@ -93,21 +105,22 @@ def multi_label(scores: ArrayLike, targets: ArrayLike, labels: tuple[str, ...]) 
 
     Returns:
         `lwlrap`, `mean_average_precision` (over the classes that occur), and by label `per_class`
-        (lwlrap), `average_precision`, both None where no clip has the label, and `weights` (its
-        share of all labels). Clips without a label count for average precision alone.
+        (lwlrap), `average_precision`, both None where no clip has the label, and `counts` (how many
+        clips have it). Clips without a label count for average precision alone.
 
     Raises:
         ValueError: as `lwlrap`.
     """
     overall = lwlrap(scores, targets)
-    values, weights = class_lwlrap(scores, targets)
+    values, _ = class_lwlrap(scores, targets)
+    counts = (np.asarray(targets) > 0).sum(0)
     precisions = average_precision(scores, targets)
     return {
         "lwlrap": overall,
         "mean_average_precision": float(np.nanmean(precisions)),
         "per_class": _by_label(labels, values),
         "average_precision": _by_label(labels, precisions),
-        "weights": _by_label(labels, weights),
+        "counts": dict(zip(labels, counts.tolist(), strict=True)),
     }
 
 

@@ -25,7 +25,7 @@ from espnet_like.augment import Augmentation, NoAugmentation, Progress
 from espnet_like.config import Train
 from espnet_like.errors import UserError
 from espnet_like.files import atomic_path
-from espnet_like.scoring.metrics import accuracy
+from espnet_like.scoring.tagging import overall
 from espnet_like.training import seeds
 from espnet_like.training.averaging import WeightAverage, renew_batch_norm
 from espnet_like.training.batches import Batch, ClipSet, crop
@@ -234,9 +234,10 @@ class Trainer:
         if self.monitor is not None and self.ranks.first:
             settings = (self.criterion.multi_label, self.settings.precision)
             found = posteriors(self.model, self.monitor, *settings)
-            row["monitor_accuracy"] = accuracy(found, self.monitor.targets)
-            if row["monitor_accuracy"] > state.best_metric:
-                state.best_metric, state.best_epoch = row["monitor_accuracy"], state.epoch
+            metric, value = overall(found, self.monitor.targets)
+            row[f"monitor_{metric}"] = value
+            if value > state.best_metric:
+                state.best_metric, state.best_epoch = value, state.epoch
                 best = self.checkpoints / "best.safetensors"
                 save_weights(best, self.model.state_dict(), epoch=str(state.epoch + 1))
         state.seconds += state.sums["seconds"]
@@ -255,7 +256,8 @@ class Trainer:
         done, total = self.state.epoch, self.settings.epochs
         share = max(done / total, self.state.total_steps / (self.settings.iterations or math.inf))
         left = self.state.seconds * (1 / share - 1)
-        monitor = f" monitor {row['monitor_accuracy']:.2%}" if "monitor_accuracy" in row else ""
+        own = [name for name in row if name.startswith("monitor_")]
+        monitor = "".join(f" {name.replace('_', ' ')} {row[name]:.2%}" for name in own)
         log.info(
             "epoch %d/%d loss %.4f accuracy %.2f%%%s lr %.2e, %.1f clips/s, waiting %.1f%%, "
             "left %s",

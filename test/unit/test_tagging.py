@@ -14,6 +14,7 @@ from espnet_like.scoring.tagging import (
     label_precisions,
     lwlrap,
     multi_label,
+    overall,
 )
 
 TARGETS = np.array([[1, 0, 0, 0], [0, 1, 1, 0], [1, 0, 1, 1], [0, 0, 0, 0]])
@@ -118,12 +119,17 @@ def test_what_is_reported() -> None:
     assert found["per_class"] == pytest.approx(
         {"a": 0.625, "b": 1, "c": 2 / 3, "d": 0.75, "never": None}
     )
-    assert found["weights"] == pytest.approx(
-        {"a": 1 / 3, "b": 1 / 6, "c": 1 / 3, "d": 1 / 6, "never": 0}
-    )
+    assert found["counts"] == {"a": 2, "b": 1, "c": 2, "d": 1, "never": 0}
     precisions = [average_precision_score(TARGETS[:, k], SCORES[:, k]) for k in range(4)]
     assert list(found["average_precision"].values()) == [*map(pytest.approx, precisions), None]
     assert found["mean_average_precision"] == pytest.approx(np.mean(precisions))
+
+
+def test_the_metric_that_counts() -> None:
+    name, value = overall(SCORES, TARGETS)
+    assert name == "lwlrap" and value == pytest.approx(13 / 18)
+    single = np.eye(4)[[0, 1, 2, 3]]  # one label each: the highest is right in rows 2 of 4
+    assert overall(SCORES, single) == ("accuracy", 0.5)
 
 
 def test_bad_input() -> None:

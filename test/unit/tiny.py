@@ -11,10 +11,12 @@ import soundfile
 import torch
 
 from espnet_like.config import Experiment, experiment
+from espnet_like.data.ark import ArkWriter
 from espnet_like.data.directory import DataDir
 from espnet_like.features.dump import Settings
 from espnet_like.features.make_dump import dump_part, merge_parts
 from espnet_like.features.stats import compute_stats
+from espnet_like.files import write_json
 from espnet_like.layers import merge
 from espnet_like.training.runs import Run
 
@@ -96,3 +98,21 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert a.keys() == b.keys()
     for name in a:
         assert torch.equal(a[name], b[name]), name
+
+
+def bare_dump(path: Path, bad: tuple[str, ...] = ()) -> Path:
+    """A dump that lists nothing but what could not be read."""
+    config = {"parts": [], "features": FEATURES, "channels": 1, "bins": 32, "bad": bad}
+    write_json(path / "config.json", {**config, "fingerprint": "", "kind": "float32"})
+    for name in ("feats.scp", "utt2num_frames"):
+        (path / name).write_text("")
+    return path
+
+
+def write_scores(run: Path, name: str, scores: dict[str, np.ndarray], inputs: str = "") -> None:
+    """What stage infer leaves of a set."""
+    with ArkWriter(run / f"scores/{name}.ark", run / f"scores/{name}.scp") as writer:
+        for utt, row in scores.items():
+            writer.write(utt, np.asarray(row, np.float32))
+    facts = {"inputs": inputs, "parameters": 5, "bytes": 20}
+    write_json(run / f"scores/{name}.json", facts)
