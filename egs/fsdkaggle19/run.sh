@@ -12,6 +12,7 @@ augment=upb
 table=table2
 folds="1 2 3" # of the relabelled corpus: its splits
 relabel_folds="1 2 3 4 5 6 7 8 9 10 11 12 13 14 15"
+relabel_seed=0
 test_set=test_public
 drop_known_bad=true
 max_seconds=30
@@ -23,6 +24,7 @@ demo=false
 recipe_help() {
   echo "  --test-set NAME    test_public (the report's), test_private or test (default: $test_set)"
   echo "  --relabel-folds \"1 2 ..\"  models that relabel: fold (n - 1) mod 5 of split (n - 1) div 5"
+  echo "  --relabel-seed N   their seed; --seeds is about the system (default: $relabel_seed)"
   echo "  --drop-known-bad false    train on the clips that the publisher found to be bad, too"
   echo "  --max-seconds N    longest clip to train on (default: $max_seconds)"
 }
@@ -32,7 +34,7 @@ recipe_options() {
     [[ $model == crnn ]] && model=crnn_small
     table=${table:+demo} relabel_folds="1 6 11"
   fi
-  published=$corpus norm=data/$corpus/norm system=$table splits=$folds
+  published=$corpus norm=data/$corpus/norm system=$table splits=$folds repeats=$seeds
 }
 
 # Up to the relabelling, stages are about the published corpus and the models that relabel, which
@@ -40,9 +42,9 @@ recipe_options() {
 recipe_stage() {
   case $1 in
     train_final | infer | score | ensemble | report | pack)
-      corpus=${published}_relabelled table=$system folds=$splits
+      corpus=${published}_relabelled table=$system folds=$splits seeds=$repeats
       ;;
-    *) corpus=$published table='' folds=$relabel_folds ;;
+    *) corpus=$published table='' folds=$relabel_folds seeds=$relabel_seed ;;
   esac
   name=${table:-${model}_${augment}}_$corpus
   plans=exp/plans/$name logs=exp/log/$name
@@ -79,7 +81,9 @@ stage_train_final() { train_ train; }
 
 stage_ensemble() {
   plan_ all
-  do_ python -m espnet_like.bin.ensemble --plan "$plans/all.jsonl" --table "$table"
+  local options=(--plan "$plans/all.jsonl")
+  if [[ $table ]]; then options+=(--table "$table"); fi
+  do_ python -m espnet_like.bin.ensemble "${options[@]}"
 }
 
 . ../common/stages.sh

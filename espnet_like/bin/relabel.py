@@ -8,7 +8,7 @@ error before and after where the truth is known) and <out>/changes.tsv (old and 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from espnet_like.bin.plan import read_plan
 from espnet_like.data.corpus import is_fresh, write_sets
 from espnet_like.data.directory import DataDir
 from espnet_like.data.sets import combine
-from espnet_like.errors import UserError, run
+from espnet_like.data.tables import read_labels
+from espnet_like.errors import MissingInput, UserError, run
+from espnet_like.features.dump import FeatureDump
 from espnet_like.files import digest, read_json, write_json, write_text
 from espnet_like.scoring.ensemble import mean_scores
 from espnet_like.scoring.relabel import Mask, label_error, relabel, summary
@@ -36,11 +38,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--truth", help="set of the noisy recordings with their true tags")
     parser.add_argument("--out", type=Path, required=True, help="directory of the new sets")
     args = parser.parse_args(argv)
-    directories = [planned.directory for planned in read_plan(args.plan)]
-    noisy = {name: DataDir.load(args.data / name) for name in args.sets}
-    made = [read_json(d / "scores" / f"{n}.json")["inputs"] for d in directories for n in noisy]
-    paths = [args.data / name / "utt2labels" for name in (args.curated, args.test)]
-    key = digest(made, *(path.read_bytes() for path in paths), args.truth)
+    runs = read_plan(args.plan)
+    directories = [planned.directory for planned in runs]
+    dumps = {planned.config.data.dump for planned in runs}
+    bad = {utt for dump in dumps for utt in FeatureDump(dump).bad}
+    noisy = {name: _audible(DataDir.load(args.data / name), bad) for name in args.sets}
+    curated, test = (DataDir.load(args.data / name) for name in (args.curated, args.test))
+    for planned in runs:
+        for name, data in noisy.items():
+            _check_labels(Path(planned.config.data.train), args.data / name, data.labels)
+    key = _key(directories, noisy, (curated, test), args.truth)
     if is_fresh(args.out, key):
         print(f"{args.out}: fresh, nothing to do")
         return
@@ -58,18 +65,63 @@ def main(argv: list[str] | None = None) -> None:
         utt: tuple(label for label, on in zip(labels, row, strict=True) if on)
         for utt, row in zip(utterances, tags, strict=True)
     }
-    curated, test = (DataDir.load(args.data / name) for name in (args.curated, args.test))
-    write_sets(args.out, _sets(noisy, new, curated, test), key)
+    write_text(args.out / "changes.tsv", _changes(noisy, new))
     write_json(args.out / "relabel.json", log)
-    old = {utt: data.tags[utt] for data in noisy.values() for utt in data.utterances}
-    lines = [f"{u}\t{' '.join(old[u])}\t{' '.join(t)}\n" for u, t in new.items() if t != old[u]]
-    write_text(args.out / "changes.tsv", "utterance\told\tnew\n" + "".join(lines))
+    write_sets(args.out, _sets(noisy, new, curated, test), key)  # the sign that all is there, last
     print(
         f"{args.out}: {log['excerpts']} excerpts, {log['changed']} with other tags, "
         f"{log['dropped']} without any left out; no threshold for {len(log['never_given'])} classes"
     )
     if args.truth:
-        print(f"label error {log['label_error_before']:.3f} -> {log['label_error_after']:.3f}")
+        print(
+            f"label error of the excerpts that are left: {log['label_error_before_of_kept']:.3f} "
+            f"-> {log['label_error_after']:.3f}"
+        )
+
+
+def _check_labels(train: Path, path: Path, labels: tuple[str, ...]) -> None:
+    if labels != read_labels(train / "labels"):
+        raise UserError(
+            f"{path}/labels: not those of {train} in the same order, which the models were trained "
+            "on: make them alike"
+        )
+
+
+def _changes(noisy: Mapping[str, DataDir], new: Mapping[str, tuple[str, ...]]) -> str:
+    """A line for each excerpt whose tags changed; no new ones: it is left out."""
+    lines = ["utterance\told\tnew\n"]
+    for data in noisy.values():
+        for utt in data.utterances:
+            old, now = data.tags[utt], new[utt]
+            if set(old) != set(now):
+                lines.append(f"{utt}\t{' '.join(old)}\t{' '.join(now)}\n")
+    return "".join(lines)
+
+
+def _audible(data: DataDir, bad: Collection[str]) -> DataDir:
+    """The set without excerpts of recordings that have no features."""
+    return data.subset(
+        utt
+        for utt in data.utterances
+        if utt not in bad and (utt not in data.segments or data.segments[utt].recording not in bad)
+    )
+
+
+def _key(
+    directories: Sequence[Path], noisy: Mapping[str, DataDir], others: Sequence[DataDir], *more: Any
+) -> str:
+    """Changes with the scores of the noisy sets and with whatever is written of all sets.
+
+    Raises:
+        MissingInput: a run has not scored a noisy set.
+    """
+    made = []
+    for done in (d / "scores" / f"{name}.json" for d in directories for name in noisy):
+        if not done.is_file():
+            raise MissingInput(f"stage relabel needs {done}: run --stage relabel, which scores")
+        made.append(read_json(done)["inputs"])
+    tables = [[data.wav, data.tags, data.domains] for data in (*noisy.values(), *others)]
+    return digest(made, tables, *more)
 
 
 def _all_scores(
@@ -81,7 +133,7 @@ def _all_scores(
     for name, data in noisy.items():
         own, scores = mean_scores(directories, name, data)
         if twice := set(own) & set(utterances):
-            raise UserError(f"{data.path}: {min(twice)} is in another of the sets: rename it")
+            raise UserError(f"{name}: {min(twice)} is in another of the sets, too: rename it")
         utterances += own
         parts.append((scores, _targets(data, own)))
     scores, targets = (np.concatenate(columns) for columns in zip(*parts, strict=True))
