@@ -30,7 +30,10 @@ recipe_options() {
   fi
   if $demo; then
     if [[ $model == cp_resnet ]]; then model=cp_resnet_b32; fi
-    if [[ $model == ssast_* ]]; then pretrain=${pretrain:-pretrain_demo}; fi
+    if [[ $model == ssast_* ]]; then
+      pretrain=${pretrain:-pretrain_demo}
+      if [[ $train == train_demo ]]; then train=train_ssast_demo; fi
+    fi
   elif [[ $subset == esc10 && $train == train ]]; then
     train=train_esc10
   fi

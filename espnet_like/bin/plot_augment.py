@@ -119,8 +119,7 @@ class Pair:
             features, _ = self.front(wave, lengths)
         features = self.normalize(features)
         plan = then.draw(features, targets, generator=generator, model=self.model)
-        a_minute = self.front.num_frames(61 * rate) - self.front.num_frames(rate)
-        seconds = 60 * features.shape[-1] / a_minute
+        seconds = features.shape[-1] / self.front.frames_per_second
         if self.model is None:
             return plan(0, features)[:, 0], seconds
         found: list[Tensor] = []

@@ -48,6 +48,11 @@ class FrontEnd(nn.Module):
         """Frames that a clip of `samples` samples gives."""
         return int(self.frame_lengths(torch.tensor(samples)))
 
+    @property
+    def frames_per_second(self) -> float:
+        """Frames that a longer clip has for each second that it is longer."""
+        return (self.num_frames(61 * self.sample_rate) - self.num_frames(self.sample_rate)) / 60
+
     def forward(self, wave: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Features of a batch.
 

@@ -47,6 +47,10 @@ class SSASTFbank(KaldiFbank):
         own = super().frame_lengths(lengths)
         return own if self.frames is None else torch.where(own > 0, self.frames, 0)
 
+    @property
+    def frames_per_second(self) -> float:
+        return self.sample_rate / self.shift
+
     def compute(self, wave: Tensor, lengths: Tensor | None) -> Tensor:
         x = super().compute(wave, lengths)
         if self.frames is not None:

@@ -59,3 +59,8 @@ def test_a_clip_shorter_than_a_frame_has_none():
 def test_settings_out_of_range(bad):
     with pytest.raises(ValueError, match="must be positive"):
         SSASTFbank(**bad)
+
+
+def test_the_time_axis_has_a_hundred_frames_a_second_of_any_length():
+    for frames in (None, 128, 512):
+        assert SSASTFbank(frames=frames).frames_per_second == 100

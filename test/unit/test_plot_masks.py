@@ -1,0 +1,94 @@
+"""What bin/plot_masks.py draws of a run, of another checkpoint, and what it cannot draw."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from espnet_like.bin import plot_masks
+from espnet_like.errors import MissingInput, UserError
+from espnet_like.models import SSAST, ssast
+from espnet_like.training.runs import Run
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny
+
+NETWORK = {"name": "ssast", "size": "tiny", "num_classes": tiny.CLASSES, "bins": 32, "frames": 32}
+PEAS = {"name": "peas", "freq_width": 8, "time_width": 10, "freq_blocks": 2, "value": 9.0,
+        "first": [{"name": "noise"}]}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    """A corpus and a run on it, of three blocks."""
+    root = tiny.make(tmp_path_factory.mktemp("corpus"))
+    depth, ssast.DEPTH = ssast.DEPTH, 3
+    augment = {"name": "chain", "methods": [{"name": "time_roll"}, PEAS]}
+    train = {"epochs": 10, "iterations": 1}
+    config = tiny.config(root, {"model": NETWORK, "augment": augment, "train": train})
+    Run(root / "run", config).train(torch.device("cpu"))
+    yield root
+    ssast.DEPTH = depth
+
+
+def drawn(root: Path, monkeypatch, *options: str) -> dict:
+    kept: dict = {}
+    real = plot_masks.peas_figure
+    monkeypatch.setattr(plot_masks, "peas_figure", lambda seen: kept.update(seen) or real(seen))
+    out = root / "masks.png"
+    out.unlink(missing_ok=True)
+    plot_masks.main(["--run", str(root / "run"), "--out", str(out), *options])
+    assert out.read_bytes().startswith(b"\x89PNG")
+    return kept
+
+
+def test_the_maps_are_those_of_the_clip_and_the_blocks_those_of_the_masks(root, monkeypatch):
+    found = drawn(root, monkeypatch, "u24", "u25")
+    assert list(found) == ["u24", "u25"]
+    for seen in found.values():
+        errors = seen.errors["reconstruction error"]
+        inside = ~np.isnan(errors)
+        expected = (seen.reconstruction - seen.features) ** 2
+        np.testing.assert_allclose(errors[inside], expected[inside], rtol=1e-5, atol=1e-6)
+        mask = np.zeros(seen.features.shape, bool)
+        for block in seen.blocks:
+            cells = slice(block.start, block.start + block.width)
+            mask[(cells, slice(None)) if block.axis == 0 else (slice(None), cells)] = True
+        assert np.array_equal(seen.masked == 9.0, mask) and mask.any()
+        assert np.array_equal(seen.masked[~mask], seen.features[~mask])  # neither noise nor roll
+        assert [(b.axis, b.width) for b in seen.blocks] == [(0, 4), (0, 4), (1, 5)]  # last fifth
+        assert all(block.adaptive for block in seen.blocks)
+        assert seen.seconds == pytest.approx(0.5, abs=0.05)
+
+
+def test_an_earlier_epoch_has_random_blocks(root, monkeypatch):
+    (seen,) = drawn(root, monkeypatch, "--epoch", "1", "u24").values()
+    assert [(b.axis, b.adaptive) for b in seen.blocks] == [(0, False), (0, False), (1, True)]
+
+
+def test_another_checkpoint(root, monkeypatch, capsys):
+    torch.manual_seed(1)
+    options = {key: value for key, value in NETWORK.items() if key != "name"}
+    other = SSAST(**options, stride=(16, 16), pretext="trained")
+    torch.save(other.state_dict(), root / "other.pth")
+    (own,) = drawn(root, monkeypatch, "u24").values()
+    (seen,) = drawn(root, monkeypatch, "--weights", str(root / "other.pth"), "u24").values()
+    assert "weights loaded" in capsys.readouterr().out
+    assert not np.allclose(own.reconstruction, seen.reconstruction)
+    assert np.array_equal(own.features, seen.features)
+
+
+def test_what_cannot_be_drawn_is_said(root, monkeypatch, tmp_path):
+    with pytest.raises(UserError, match="no utterance nobody"):
+        drawn(root, monkeypatch, "nobody")
+    with pytest.raises(UserError, match="epochs 1 to 10"):
+        drawn(root, monkeypatch, "--epoch", "11", "u24")
+    with pytest.raises(MissingInput, match="no such run"):
+        drawn(tmp_path, monkeypatch, "u24")
+    (tmp_path / "mixup.yaml").write_text("augment: {name: mixup}\n")
+    with pytest.raises(UserError, match="has no peas"):
+        drawn(root, monkeypatch, "--augment", str(tmp_path / "mixup.yaml"), "u24")
