@@ -101,6 +101,7 @@ place() {
       return
     fi
   done
+  if [[ $name == "$1" ]]; then name=; fi
   fail "no stage $1${name:+ ($name)} here; stages are ${stages[*]}"
 }
 

@@ -57,7 +57,8 @@ def render(
             for r in others
         ]
         rows = [Row(name, r.augment) for name, r in zip(names, others, strict=True)]
-        other = Table("", "", tuple(rows), corpus)
+        pruned = any(0 < r.nonzero < r.parameters for r in others)
+        other = Table("", "", tuple(rows), corpus, columns=("size",) if pruned else ())
         shown = dict(zip(names, others, strict=True))
         parts += ["## Other runs\n", _table(other, shown, counts), _footer(other, others)]
     return "\n".join(parts)
@@ -155,6 +156,7 @@ def _more(
         columns["published parameters"] = [_number(row.published_parameters) for row in table.rows]
     if "size" in table.columns:
         columns["file (bytes)"] = [f"{r.bytes:,}" if r else "" for r in done]
+    if any(row.published_bytes for row in table.rows):
         columns["published size"] = [_number(row.published_bytes) for row in table.rows]
     return columns
 

@@ -256,6 +256,16 @@ def test_a_table_of_the_mean_over_classes_with_each_class_and_size() -> None:
     assert "| ours | not run |" in page
 
 
+def test_runs_of_no_table_show_their_size_when_one_is_pruned() -> None:
+    runs = {(0, 1): 0.4}
+    dense, pruned = result("dense", runs, nonzero=10), result("pruned", runs, nonzero=4)
+    page = render("C", {}, [dense], {})
+    assert "| parameters | seconds |" in page
+    page = render("C", {}, [dense, pruned], {})
+    assert "| parameters | nonzero | file (bytes) | seconds |" in page
+    assert "| 10 | 4 | 40 |" in page
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     files = {
