@@ -49,6 +49,27 @@ def test_every_method_is_timed_and_its_traffic_counted(tmp_path: Path) -> None:
     assert "torchaudio" in found["specaugment"] and "one weight a batch" in found["mixup"]
 
 
+def test_ssast_is_timed_with_and_without_peas(tmp_path: Path) -> None:
+    done = benchmark("--quick", "--only", "ssast", "--json", str(tmp_path / "b.json"))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert [row["what"].split(",")[0] for row in rows] == [
+        "step", "step of PEAS", "step of PEAS", "selector",
+    ]  # fmt: skip
+    assert all(row["ratio"] > 0 and row["target"] for row in rows)
+
+
+def test_the_plain_network_is_the_same_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    from benchmarks import ssast
+
+    model, other = (ssast._network("tiny", 64).eval() for _ in range(2))
+    for block in other.v.blocks:
+        block.attn = ssast.PlainAttention(block.attn)
+    x = torch.randn(2, 1, 128, 64)
+    torch.testing.assert_close(other(x), model(x))
+
+
 def test_traffic_of_operations_that_one_can_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(TOOLS))
     from benchmarks.methods import traffic

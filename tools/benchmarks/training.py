@@ -9,11 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmarks.measuring import Row, here, in_turns, paired, quiet, section, write_corpus
-from espnet_like.augment import NoAugmentation, SpecAugmentPP, one_hot
+from espnet_like.augment import Augmentation, NoAugmentation, SpecAugmentPP, one_hot
 from espnet_like.config import Train, experiment
 from espnet_like.features.dump import Settings
 from espnet_like.features.make_dump import dump_part, merge_parts
@@ -71,9 +71,13 @@ def _batch(size: int, frames: int) -> Batch:
 
 
 def _trainer_step(width: int, batch: Batch, work: Path) -> Function:
-    """The trainer's own step, fetching no data."""
     torch.manual_seed(0)
     model = CPResNet(CLASSES, base_width=width, rho=5).to(memory_format=torch.channels_last)
+    return step_of(model, batch, work, NoAugmentation())
+
+
+def step_of(model: nn.Module, batch: Batch, work: Path, augmentation: Augmentation) -> Function:
+    """The trainer's own step, fetching no data."""
     trainer = Trainer(
         Train(**FAST),
         seed=0,
@@ -81,7 +85,7 @@ def _trainer_step(width: int, batch: Batch, work: Path) -> Function:
         model=model,
         criterion=CrossEntropy(),
         schedule=Constant(),
-        augmentation=NoAugmentation(),
+        augmentation=augmentation,
         clips=SimpleNamespace(
             device=torch.device("cpu"),
             prepared=lambda batch, augmentation, *_: (batch, augmentation),

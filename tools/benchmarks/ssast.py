@@ -1,0 +1,148 @@
+"""Section ssast: a step of SSAST as trained here, as one first writes it, and the share of PEAS."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchaudio import transforms
+from torchaudio.compliance import kaldi
+
+from benchmarks.measuring import Row, here, in_turns, paired, section
+from benchmarks.training import CLASSES, Function, step_of
+from espnet_like.augment import base as augment
+from espnet_like.augment import build_augmentation, one_hot
+from espnet_like.augment.error_maps import ErrorMaps
+from espnet_like.augment.peas import PEAS
+from espnet_like.features.ssast_fbank import SSASTFbank
+from espnet_like.models.ssast import SSAST
+from espnet_like.models.transformer import Attention
+from espnet_like.training.batches import Batch
+
+RATE, MEAN, STD = 16000, -6.6268077, 5.358466
+AUGMENTED = {
+    "name": "chain",
+    "methods": [
+        {"name": "ssast_masks", "preset": "esc50"},
+        {"name": "noise"},
+        {"name": "time_roll", "preset": "ssast"},
+    ],
+}
+# (1.67 and 1.27 of the arithmetic, and a tenth)
+TARGETS = {"same stride": (None, 1.84), "stride 16": ((16, 16), 1.4)}
+
+
+@section
+def ssast(work: Path, quick: bool) -> Iterator[Row]:
+    """SSAST's step in bf16 against a plain fp32 step; PEAS's passes; the selector's share"""
+    size, clips, repeats = ("tiny", 1, 1) if quick else ("base", 2, 5)
+    frames = 128 if quick else 512
+    waves = 0.1 * torch.randn(clips, 160 * frames, generator=torch.Generator().manual_seed(0))
+    batch = _batch(waves, frames)
+    peas = {name: _peas(stride) for name, (stride, _) in TARGETS.items()}
+    functions = {
+        "ours": step_of(_network(size, frames), batch, work, build_augmentation(AUGMENTED)),
+        "plain": _plain_step(_network(size, frames), waves, batch.targets),
+        "random": step_of(_network(size, frames), batch, work, _peas(None, "random")),
+        **{n: step_of(_network(size, frames), batch, work, own) for n, own in peas.items()},
+        "selector": _selector(_network(size, frames), batch),
+    }
+    seconds = dict(zip(functions, in_turns(repeats, *map(here, functions.values())), strict=True))
+
+    def row(what: str, a: str, b: str, ratio: float, target: tuple[str, float]) -> Row:
+        ms = (1e3 * median(seconds[a]), 1e3 * median(seconds[b]))
+        return Row("ssast", what, *ms, "ms", ratio, target)
+
+    what = f"step, plain step, {size}, {clips} clips of {frames} frames"
+    faster = paired(seconds["plain"], seconds["ours"])
+    yield row(what, "ours", "plain", faster, (">=", 3.0))
+    for name, (_, most) in TARGETS.items():
+        share = paired(seconds[name], seconds["random"])
+        yield row(f"step of PEAS, random masks, {name}", name, "random", share, ("<=", most))
+    share = paired(seconds["selector"], seconds["same stride"])
+    yield row("selector, step of PEAS", "selector", "same stride", share, ("<=", 0.01))
+
+
+def _network(size: Any, frames: int) -> SSAST:
+    torch.manual_seed(0)
+    return SSAST(CLASSES, size=size, frames=frames)
+
+
+def _batch(waves: Tensor, frames: int) -> Batch:
+    """The clips as the dump has them, in memory."""
+    features, _ = SSASTFbank(frames=frames, mean=MEAN, std=STD)(waves[:, None])
+    return Batch(features, one_hot(torch.arange(len(waves)) % CLASSES, CLASSES), None)
+
+
+def _peas(stride: tuple[int, int] | None, masking: Any = "peas") -> PEAS:
+    first = [{"name": "noise"}, {"name": "time_roll", "preset": "ssast"}]
+    return PEAS(masking, freq_width=24, time_width=96, aux_stride=stride, first=first)
+
+
+def _selector(model: SSAST, batch: Batch) -> Function:
+    """PEAS's plan where the error maps are there already."""
+
+    class Chosen(PEAS):
+        maps: ErrorMaps
+
+        def ask(self, batch: augment.Batch, before: list[augment.Op]) -> ErrorMaps:
+            return self.maps
+
+    peas = Chosen(freq_width=24, time_width=96)
+    with torch.autocast("cpu", torch.bfloat16):
+        peas.maps = PEAS.ask(peas, augment.Batch(*batch, model=model), [])
+    return lambda: peas.draw(*batch, model=model)
+
+
+class PlainAttention(nn.Module):
+    """Attention with its map written out."""
+
+    def __init__(self, own: Attention) -> None:
+        super().__init__()
+        self.qkv, self.proj, self.heads = own.qkv, own.proj, own.heads
+
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        size, tokens, width = x.shape
+        qkv = self.qkv(x).reshape(size, tokens, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        weights = (q @ k.transpose(-2, -1) * (width // self.heads) ** -0.5).softmax(-1)
+        return self.proj((weights @ v).transpose(1, 2).reshape(size, tokens, width))
+
+
+def _plain_step(model: SSAST, waves: Tensor, targets: Tensor) -> Function:
+    """fp32, and features, masks, noise and roll of one clip after the other, as a loader does."""
+    for block in model.v.blocks:
+        block.attn = PlainAttention(block.attn)
+    optimizer = torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
+    freq_mask, time_mask = transforms.FrequencyMasking(24), transforms.TimeMasking(96)
+
+    def clip(wave: Tensor) -> Tensor:
+        x = kaldi.fbank(
+            (wave - wave.mean())[None],
+            htk_compat=True,
+            sample_frequency=RATE,
+            use_energy=False,
+            window_type="hanning",
+            num_mel_bins=128,
+            dither=0.0,
+            frame_shift=10,
+        )
+        x = functional.pad(x, (0, 0, 0, model.frames - len(x)))
+        x = time_mask(freq_mask(x.T[None]))
+        x = (x - MEAN) / (2 * STD)
+        x = x + torch.rand_like(x) * random.random() / 10
+        return torch.roll(x, random.randint(-10, 9), -1)
+
+    def plain() -> None:
+        x = torch.stack([clip(wave) for wave in waves])
+        optimizer.zero_grad()
+        functional.cross_entropy(model(x), targets).backward()
+        optimizer.step()
+
+    return plain
