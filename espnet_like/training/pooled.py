@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from espnet_like.augment.superposition import Pairs, Superposition, superpose
 from espnet_like.config import Pool, Train
 from espnet_like.data.directory import DataDir
+from espnet_like.errors import UserError
 from espnet_like.features.base import FrontEnd
 from espnet_like.features.dump import FeatureDump
 from espnet_like.features.excerpts import ExcerptDump
@@ -28,8 +29,9 @@ log = logging.getLogger(__name__)
 class PooledSet(WaveSet):
     """The clips of one data directory; its batches are those of an `ExamplePool`.
 
-    Waveforms come from the archives as they are needed: what lies in memory is the batches that
-    `workers` have ready (two each) and at most 256 MiB of each archive (see `ArkReader`).
+    Waveforms come from the archives as they are needed. In memory are at most 2 `workers` + 3
+    batches as int16, bases and partners (each 85 MB at worst: 16 x 2 clips of 30 s at 44.1 kHz),
+    and, as the system's cache, 256 MiB of each archive in each process (see `ArkReader`).
 
     Args:
         data: see `ClipSet`; domain `portion` (utt2portion) says which clips are curated. Without
@@ -37,6 +39,9 @@ class PooledSet(WaveSet):
         dump, front, normalize, device, workers: see `WaveSet`.
         settings: of the pool.
         mixer: the method that mixes; None for no mixing.
+
+    Raises:
+        UserError: see `WaveSet`; no clip is as short as `settings.max_seconds`.
     """
 
     def __init__(
@@ -60,23 +65,44 @@ class PooledSet(WaveSet):
             settings,
             mixer,
         )
+        if self.pool.too_long == len(self):
+            raise UserError(
+                f"{data.path}: every clip is longer than train.pool.max_seconds "
+                f"{settings.max_seconds:g}: raise it"
+            )
         self.uniform = False  # mixes have lengths of their own
         self._pairs = PairReader(self._reader)
 
     def epoch(self, seed: int, number: int, settings: Train) -> list[list[Any]]:
-        """The batches of an epoch, each of `Example`s."""
+        """The batches of an epoch, each of `Example`s.
+
+        Raises:
+            UserError: not one batch has filled.
+        """
         generators = [seeds.generator(seed, seeds.ORDER, n) for n in range(number + 1)]
         batches, said = self.pool.epoch(number, generators, settings.batch_size)
+        if not batches:
+            raise UserError(
+                f"train.batch_size: none of the epoch's {said.examples} examples fills a batch of "
+                f"{settings.batch_size} by the rules of train.pool: lower it, or "
+                "train.pool.patience, or set train.pool.event_rule none"
+            )
         log.info(
             "epoch %d: %d examples, %.1f%% mixed, %d batches with %.1f%% padding, of these %d "
             "not full; %d examples dropped, %d go first in the next epoch",
             *(number + 1, said.examples, 100 * said.mixed / max(said.examples, 1), said.batches),
             *(100 * said.padding, said.short, said.dropped, said.waiting),
         )
+        if self.pool.too_long:
+            text = "%d clips longer than train.pool.max_seconds %g are not trained on"
+            log.info(text, self.pool.too_long, self.pool.settings.max_seconds)
         return batches
 
     def by_length(self, batch_size: int, max_padding: float = 0.2) -> list[list[Any]]:
-        return [[self._whole(i) for i in b] for b in super().by_length(batch_size, max_padding)]
+        """All clips that are trained on once, unmixed, alike lengths together."""
+        used = set(self.pool.usable.tolist())
+        batches = [[i for i in b if i in used] for b in super().by_length(batch_size, max_padding)]
+        return [[self._whole(i) for i in batch] for batch in batches if batch]
 
     def in_order(self, batch_size: int) -> list[list[Any]]:
         return [[self._whole(i)] for i in range(len(self))]

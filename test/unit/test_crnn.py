@@ -205,6 +205,19 @@ def test_gradients_are_finite_at_every_tap(precision: torch.dtype) -> None:
     assert not kept[0].grad[1, ..., 9:].any()  # type: ignore[index]  # masked
 
 
+@pytest.mark.parametrize("frames", [1, 8])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_batch_of_one_short_clip_can_be_trained_on(frames: int, given: bool) -> None:
+    """One step: a single value in each channel, of which batch normalisation has no variance."""
+    torch.manual_seed(0)
+    model = CRNN(**SMALL).train()
+    lengths = torch.tensor([frames]) if given else None
+    logits = model(torch.randn(1, 1, 33, frames), lengths=lengths)
+    logits.sum().backward()
+    assert logits.isfinite().all()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
 @torch.no_grad()
 def test_compiled_it_is_the_same(model: CRNN) -> None:
     _, batch = padded([30, 9, 17])

@@ -10,16 +10,26 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from sklearn.metrics import label_ranking_average_precision_score
 
+from espnet_like.augment import NoAugmentation
 from espnet_like.augment.superposition import Superposition
+from espnet_like.config import Pool, Train
+from espnet_like.data import ark
+from espnet_like.data.ark import ArkReader, ArkWriter
 from espnet_like.data.directory import DataDir, Segment
 from espnet_like.errors import UserError
 from espnet_like.features.dump import Settings
+from espnet_like.features.logmel import LogMel
 from espnet_like.features.make_dump import dump_part, merge_parts
+from espnet_like.features.normalize import Normalize
 from espnet_like.features.stats import compute_stats
 from espnet_like.files import read_json
 from espnet_like.layers import merge
+from espnet_like.models.crnn import CRNN
+from espnet_like.training.evaluation import logits
 from espnet_like.training.pool import Example
+from espnet_like.training.pooled import PairReader, PooledSet
 from espnet_like.training.runs import Run
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -113,10 +123,12 @@ def test_workers_change_nothing(corpus, tmp_path):
     assert_same(alone, trained(tmp_path / "two", config(corpus, {"train": {"workers": 2}})))
 
 
-def test_a_run_killed_in_its_second_epoch_ends_the_same(corpus, tmp_path, monkeypatch):
-    """What is left over from the first epoch comes back as it was."""
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_killed_in_its_second_epoch_ends_the_same(corpus, tmp_path, monkeypatch, workers):
+    """What is left over from the first epoch comes back as it was, whoever loads it."""
     whole = trained(tmp_path / "whole", config(corpus))
-    run = Run(tmp_path / "killed", config(corpus, {"train": {"checkpoint_steps": 1}}))
+    layers = {"train": {"checkpoint_steps": 1, "workers": workers}}
+    run = Run(tmp_path / "killed", config(corpus, layers))
     from espnet_like.training.trainer import Trainer
 
     step = Trainer._step
@@ -162,6 +174,160 @@ def test_averaging_by_iteration_takes_every_nth_step(corpus, tmp_path, monkeypat
     layers = {"train": {"average": average, "iterations": 13, "epochs": 100}}
     trained(tmp_path / "run", config(corpus, layers))
     assert taken == [("iteration", 6), ("iteration", 9), ("iteration", 12)]
+
+
+def test_clips_over_the_bound_are_not_trained_on_and_that_is_said(corpus, tmp_path):
+    settings = config(corpus, {"train": {"pool": {"max_seconds": 0.4}, "batch_size": 2}})
+    run = Run(tmp_path / "run", settings)
+    clips = run.inputs.pool(settings.data.train, Superposition(), CPU)
+    long = {i for i, n in enumerate(clips.frames.tolist()) if n > 0.4 * tiny.RATE}
+    assert 0 < len(long) < len(clips)
+    batches = clips.epoch(0, 0, settings.train)
+    assert not long & {e.base for b in batches for e in b}
+    assert not long & {e.partner for b in batches for e in b}
+    assert {e.base for b in clips.by_length(8) for e in b} == {*range(len(clips))} - long
+    run.train(CPU)
+    said = (tmp_path / "run/train.log").read_text()
+    assert f"{len(long)} clips longer than train.pool.max_seconds 0.4 are not trained on" in said
+    run.infer(CPU, "parts", settings.data.train)  # scored they are, all of them
+    assert len((tmp_path / "run/scores/parts.scp").read_text().splitlines()) == len(clips)
+    none = config(corpus, {"train": {"pool": {"max_seconds": 0.01}}})
+    with pytest.raises(UserError, match=r"every clip is longer than train.pool.max_seconds 0.01"):
+        Run(tmp_path / "none", none).train(CPU)
+
+
+def test_rules_that_fill_no_batch_are_said(corpus, tmp_path):
+    """Four classes, one tag each: no five examples are unlike."""
+    never = {"repeats": 0, "patience": 1000}
+    alone = {"name": "chain", "methods": [{"name": "upb_masks"}]}
+    layers = {"augment": alone, "train": {"pool": never, "batch_size": 5}}
+    with pytest.raises(UserError, match=r"none of the epoch's 36 examples fills a batch of 5"):
+        Run(tmp_path / "run", config(corpus, layers)).train(CPU)
+
+
+def test_silent_clips_are_mixed_without_harm(corpus, monkeypatch):
+    """As base and as partner: finite, and the other clip stays as it was."""
+    run = Run(corpus / "run", config(corpus))
+    clips = run.inputs.pool(run.config.data.train, Superposition(), CPU)
+    silent = 3
+    read = clips._reader._dump.read
+
+    def muted(utt):
+        return read(utt) * (utt != clips.utterances[silent])
+
+    monkeypatch.setattr(clips._reader._dump, "read", muted)
+    samples = clips.frames.tolist()
+    longest = max(range(len(samples)), key=samples.__getitem__)
+    first = Example(silent, longest, 0, 1.0, 1.0, samples[longest])
+    second = Example(longest, silent, 0, 2.0, 0.5, samples[longest])
+    both = Example(silent, silent, 5, 1.0, 1.0, samples[silent] + 5)
+    (batch,) = clips.batches([[first, second, both]])
+    features, _ = clips.prepared(batch, run.inputs.augmentation(), torch.Generator())
+    assert features.features.isfinite().all()
+    assert not batch.features[0].any() and not batch.features[2].any()
+    alone = torch.from_numpy(read(clips.utterances[longest])[:, 0].copy()).float() / 32768
+    assert torch.equal(batch.features[1, 0, 0, : samples[longest]], 2 * alone)
+
+
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("part", ["parts", "test"])
+def test_scores_do_not_depend_on_who_shares_a_batch(corpus, mask, part):
+    """Of excerpts cut from waveforms and of dumped features, of unequal length."""
+    model = CRNN(tiny.CLASSES, num_bins=32, base_width=2, hidden=8, mask_padding=mask).eval()
+    clips = Run(corpus / "run", config(corpus)).inputs.clips(f"{corpus}/data/c/fold1/{part}", CPU)
+    assert not clips.uniform
+    sizes = []
+
+    def spied(features, lengths=None):
+        sizes.append(len(features))
+        return model(features, lengths=lengths)
+
+    spied.training, spied.eval, spied.train = False, lambda: None, lambda _: None
+    spied.mask_padding = mask
+    found = logits(spied, clips, "fp32", batch_size=4)
+    assert len(found) == len(clips) and (max(sizes) > 1) == mask
+    for i in range(len(clips)):
+        (raw,) = clips.batches([[i]])
+        alone, _ = clips.prepared(raw, NoAugmentation())
+        with torch.no_grad():
+            torch.testing.assert_close(found[i : i + 1], model(alone.features), rtol=0, atol=1e-5)
+
+
+class OneArchive:
+    """Waveforms of half a megabyte each, like a dump of them."""
+
+    path, features, kind = "w", {"name": "raw", "sample_rate": tiny.RATE}, "int16"
+    channels, bins, bad, samples = 1, 1, frozenset(), 1 << 18
+
+    def __init__(self, root: Path, clips: int) -> None:
+        with ArkWriter(root / "w.ark", root / "w.scp", "int16") as writer:
+            for i in range(clips):
+                writer.write(f"u{i:02d}", np.full((self.samples, 1), i, np.int16))
+        self._arks = ArkReader(root / "w.scp")
+        self.read = self._arks.__getitem__
+
+    def __contains__(self, utt: object) -> bool:
+        return utt in self._arks
+
+    def num_frames(self, utt: str) -> int:
+        return self.samples
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_memory_stays_within_its_bound(tmp_path, monkeypatch):
+    """Of an archive that is mapped: `_RESIDENT` bytes. Of batches: three without workers."""
+    monkeypatch.setattr(ark, "_RESIDENT", 3 << 20)
+    ids = [f"u{i:02d}" for i in range(48)]  # 24 MiB
+    data = DataDir(
+        wav={u: u for u in ids}, groups={u: u for u in ids}, labels=("a", "b"),
+        tags={u: ("ab"[i % 2],) for i, u in enumerate(ids)},
+    )  # fmt: skip
+    front, normalize = LogMel(tiny.RATE, 256, 128, 32), Normalize(torch.zeros(32), torch.ones(32))
+    settings = Pool(repeats=0, event_rule="none", max_seconds=60)
+    dump = OneArchive(tmp_path, len(ids))
+    clips = PooledSet(data, dump, front, normalize, CPU, 0, settings, None)
+    made = []
+    load = PairReader.__getitem__
+    monkeypatch.setattr(
+        PairReader, "__getitem__", lambda self, e: (made.append(len(e)), load(self, e))[1]
+    )
+    before, most = mapped(), 0
+    for taken, _ in enumerate(clips.batches(clips.epoch(0, 0, Train(batch_size=4))), 1):
+        most = max(most, mapped() - before)
+        assert len(made) <= taken + 2  # in use, ready, being made
+    assert taken == 12 and 0 < most < 5 << 20
+
+
+def mapped() -> int:
+    """Bytes of files that are resident in this process."""
+    fields = Path("/proc/self/status").read_text().split()
+    return int(fields[fields.index("RssFile:") + 1]) * 1024
+
+
+def test_lwlrap_chooses_the_epoch_where_clips_have_several_tags(corpus, tmp_path):
+    valid = DataDir.load(corpus / "data/c/fold1/valid")
+    tags = {
+        u: (*t, "c0") if i % 2 and t != ("c0",) else t
+        for i, (u, t) in enumerate(valid.tags.items())
+    }
+    several = replace(valid, path=None, tags=tags)
+    assert max(map(len, tags.values())) == 2
+    several.save(tmp_path / "valid")
+    layers = {"data": {"valid": str(tmp_path / "valid")}}
+    layers["train"] = {"selection": "best_valid", "epochs": 4, "optimizer": {"lr": 1e-2}}
+    run = Run(tmp_path / "run", config(corpus, layers))
+    run.train(CPU)
+    done = read_json(tmp_path / "run/train.json")
+    values = [row["monitor_lwlrap"] for row in done["history"]]
+    assert done["best_epoch"] == 1 + int(np.argmax(values))
+    assert "monitor lwlrap" in (tmp_path / "run/train.log").read_text()
+    # the weights that were kept are those that had it
+    run.infer(CPU, "valid", str(tmp_path / "valid"))
+    reader = ArkReader(tmp_path / "run/scores/valid.scp")
+    true = np.array([[label in tags[u] for label in valid.labels] for u in tags])
+    scores = np.array([reader[u] for u in tags])
+    found = label_ranking_average_precision_score(true, scores, sample_weight=true.sum(1))
+    assert found == pytest.approx(max(values), abs=1e-9)
 
 
 def test_two_mixers_are_one_too_many(corpus, tmp_path):
