@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from espnet_like.compress.packed import pack
-from espnet_like.config import Audio, check
+from espnet_like.config import check
 from espnet_like.data import audio
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features import FRONT_ENDS
@@ -19,6 +19,7 @@ from espnet_like.files import read_json
 from espnet_like.models import MODELS
 from espnet_like.models.summary import tap_shapes
 from espnet_like.registry import build
+from espnet_like.schema import Audio
 from espnet_like.training.checkpoint import load_weights, save_weights
 from espnet_like.training.evaluation import autocast
 from espnet_like.training.losses import LOSSES, scores

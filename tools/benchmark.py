@@ -26,7 +26,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from benchmarks import data, methods, ssast, training  # noqa: F401  (they register their sections)
+from benchmarks import data, methods, ssast, tagging, training  # noqa: F401  (they register)
 from benchmarks.measuring import SECTIONS, Row
 
 from espnet_like.errors import run

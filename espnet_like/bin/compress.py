@@ -17,9 +17,10 @@ from espnet_like.bin.plan import read_plan
 from espnet_like.bin.train import add_device, device
 from espnet_like.compress.packed import load_packed, pack, rounded
 from espnet_like.compress.size import size_report, size_table
-from espnet_like.config import Store, experiment, load_layers
+from espnet_like.config import experiment, load_layers
 from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.files import atomic_path, write_json
+from espnet_like.schema import Store
 from espnet_like.scoring.metrics import accuracy
 from espnet_like.training.evaluation import logits
 from espnet_like.training.runs import Run

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from espnet_like.config import Experiment, experiment, load_layers
+from espnet_like.config import experiment, load_layers
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.features import FRONT_ENDS, FrontEnd
@@ -28,6 +28,7 @@ from espnet_like.files import atomic_path
 from espnet_like.models import MODELS
 from espnet_like.models.summary import tap_shapes
 from espnet_like.registry import build
+from espnet_like.schema import Experiment
 from espnet_like.training.checkpoint import load_weights
 from espnet_like.training.runs import Run
 

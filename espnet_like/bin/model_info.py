@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from espnet_like.config import Experiment, check, load_layers
+from espnet_like.config import check, load_layers
 from espnet_like.errors import UserError, run
 from espnet_like.models import MODELS
 from espnet_like.models.summary import describe
 from espnet_like.registry import build
+from espnet_like.schema import Experiment
 
 PAPER_SHAPE = (256, 431)  # SpecAugment++: 256 mel bins, ten seconds
 

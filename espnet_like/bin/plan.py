@@ -8,9 +8,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from espnet_like.config import Experiment, experiment
+from espnet_like.config import experiment
 from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.files import write_text
+from espnet_like.schema import Experiment
 from espnet_like.scoring.results import Result, read_csv
 from espnet_like.scoring.table_files import Row, Table, read_table
 from espnet_like.scoring.tables import Place, Planned, config_digest, plan, pretrainings

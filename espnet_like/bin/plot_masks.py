@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from espnet_like.augment import Augmentation, build_augmentation
 from espnet_like.augment.base import Batch, Progress
 from espnet_like.augment.peas import FREQUENCY, PEAS, TIME
-from espnet_like.config import Experiment, experiment
+from espnet_like.config import experiment
 from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.features import FRONT_ENDS
 from espnet_like.features.base import FrontEnd
 from espnet_like.layers import read_part, read_yaml
 from espnet_like.models import MODELS, SSAST
 from espnet_like.registry import build
+from espnet_like.schema import Experiment
 from espnet_like.scoring import figures
 from espnet_like.scoring.mask_figure import Block, Image, Seen, peas_figure
 from espnet_like.training.batches import ClipSet

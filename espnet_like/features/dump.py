@@ -24,7 +24,7 @@ from espnet_like.registry import arguments, build
 
 
 class HasChannels(Protocol):
-    """Anything that says how many channels are wanted, as `config.Audio` does."""
+    """Anything that says how many channels are wanted, as `schema.Audio` does."""
 
     @property
     def channels(self) -> int: ...

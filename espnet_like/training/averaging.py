@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel
 
-from espnet_like.config import Average
+from espnet_like.schema import Average
 from espnet_like.training.batches import Batch
 
 

@@ -16,12 +16,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from espnet_like.augment.base import START, Augmentation, Progress
 from espnet_like.augment.gather import take_frames
-from espnet_like.config import Train
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError
 from espnet_like.features.dump import FeatureDump
 from espnet_like.features.excerpts import ExcerptDump
 from espnet_like.features.normalize import Normalize
+from espnet_like.schema import Train
 from espnet_like.training import seeds
 
 SHARE_OF_MEMORY = 0.5  # of what is free; the rest is the model's

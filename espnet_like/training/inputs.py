@@ -10,7 +10,6 @@ import torch
 from espnet_like.augment import AUGMENTATIONS, Augmentation
 from espnet_like.augment.chain import Chain
 from espnet_like.augment.superposition import Superposition
-from espnet_like.config import Experiment
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features import FRONT_ENDS
@@ -19,6 +18,7 @@ from espnet_like.features.excerpts import ExcerptDump, is_cut_from
 from espnet_like.features.normalize import Normalize, Stats
 from espnet_like.features.stats import fingerprint
 from espnet_like.registry import build
+from espnet_like.schema import Experiment
 from espnet_like.training.batches import ClipSet
 from espnet_like.training.losses import LOSSES
 from espnet_like.training.pooled import PooledSet

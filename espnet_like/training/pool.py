@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from espnet_like.augment.superposition import Superposition
-from espnet_like.config import Pool
+from espnet_like.schema import Pool
 
 CURATED = "curated"  # the value of domain `portion` that counts `repeats` times
 
@@ -72,7 +72,7 @@ class ExamplePool:
         tags: of each clip, as class numbers.
         curated: which clips are of the curated part.
         rate: Hz.
-        settings: see `config.Pool`.
+        settings: see `schema.Pool`.
         mixer: the method that mixes; None for no mixing.
     """
 

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from espnet_like.augment.superposition import Pairs, Superposition, superpose
-from espnet_like.config import Pool, Train
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError
 from espnet_like.features.base import FrontEnd
 from espnet_like.features.dump import FeatureDump
 from espnet_like.features.excerpts import ExcerptDump
 from espnet_like.features.normalize import Normalize
+from espnet_like.schema import Pool, Train
 from espnet_like.training import seeds
 from espnet_like.training.batches import Batch, Reader
 from espnet_like.training.pool import CURATED, Example, ExamplePool

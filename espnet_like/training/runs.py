@@ -24,7 +24,7 @@ from espnet_like.augment import Augmentation
 from espnet_like.compress.packed import load_packed
 from espnet_like.compress.pruning import prune
 from espnet_like.compress.size import size_report
-from espnet_like.config import Experiment, identity
+from espnet_like.config import identity
 from espnet_like.data.ark import ArkWriter, is_whole
 from espnet_like.environment import environment
 from espnet_like.errors import MissingInput, UserError
@@ -33,6 +33,7 @@ from espnet_like.layers import write_yaml
 from espnet_like.models import MODELS
 from espnet_like.models.summary import tap_shapes
 from espnet_like.registry import build
+from espnet_like.schema import Experiment
 from espnet_like.training import seeds
 from espnet_like.training.checkpoint import State, load_weights
 from espnet_like.training.evaluation import posteriors

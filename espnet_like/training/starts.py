@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import nn
 
-from espnet_like.config import Train
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.models.ssast import SSAST
+from espnet_like.schema import Train
 from espnet_like.training.checkpoint import load_weights
 from espnet_like.training.pretrained import load_pretrained
 

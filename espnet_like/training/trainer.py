@@ -22,9 +22,9 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from espnet_like.augment import Augmentation, NoAugmentation, Progress
-from espnet_like.config import Train
 from espnet_like.errors import UserError
 from espnet_like.files import atomic_path
+from espnet_like.schema import Train
 from espnet_like.scoring.tagging import overall
 from espnet_like.training import seeds
 from espnet_like.training.averaging import WeightAverage, renew_batch_norm

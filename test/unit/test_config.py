@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from espnet_like.config import (
-    Experiment,
-    experiment,
-    identity,
-    load_layers,
-    parse_overrides,
-    try_out,
-)
+from espnet_like.config import experiment, identity, load_layers, parse_overrides, try_out
 from espnet_like.errors import UserError
 from espnet_like.layers import merge, read_yaml, write_yaml
+from espnet_like.schema import Experiment
 
 MODEL = {"name": "cp_resnet", "base_width": 8}
 

@@ -15,13 +15,13 @@ import soundfile
 import torch
 
 from espnet_like.bin import compute_stats, dump_feats
-from espnet_like.config import Audio
 from espnet_like.data.ark import ArkReader, ArkWriter
 from espnet_like.data.directory import DataDir, Segment
 from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.features import LogMel, make_dump
 from espnet_like.features.dump import FeatureDump, Settings, check_dump
 from espnet_like.features.normalize import Stats
+from espnet_like.schema import Audio
 
 RATE = 8000
 FEATURES = {"name": "logmel", "sample_rate": RATE, "n_fft": 256, "hop_length": 80, "n_mels": 12}

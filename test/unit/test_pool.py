@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from espnet_like.augment.superposition import Superposition
-from espnet_like.config import Pool
+from espnet_like.schema import Pool
 from espnet_like.training.pool import ExamplePool
 
 RATE, SIZE = 100, 4

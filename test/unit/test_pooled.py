@@ -14,7 +14,6 @@ from sklearn.metrics import label_ranking_average_precision_score
 
 from espnet_like.augment import NoAugmentation
 from espnet_like.augment.superposition import Superposition
-from espnet_like.config import Pool, Train
 from espnet_like.data import ark
 from espnet_like.data.ark import ArkReader, ArkWriter
 from espnet_like.data.directory import DataDir, Segment
@@ -27,6 +26,7 @@ from espnet_like.features.stats import compute_stats
 from espnet_like.files import read_json
 from espnet_like.layers import merge
 from espnet_like.models.crnn import CRNN
+from espnet_like.schema import Pool, Train
 from espnet_like.training.evaluation import logits
 from espnet_like.training.pool import Example
 from espnet_like.training.pooled import PairReader, PooledSet

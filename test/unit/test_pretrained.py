@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from espnet_like.config import Experiment
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.layers import merge
 from espnet_like.models import SSAST
 from espnet_like.models.ssast import DEPTH
+from espnet_like.schema import Experiment
 from espnet_like.scoring.tables import config_digest
 from espnet_like.training.runs import Run
 

@@ -10,7 +10,7 @@ import safetensors.torch
 import soundfile
 import torch
 
-from espnet_like.config import Experiment, experiment
+from espnet_like.config import experiment
 from espnet_like.data.ark import ArkWriter
 from espnet_like.data.directory import DataDir
 from espnet_like.features.dump import Settings
@@ -18,6 +18,7 @@ from espnet_like.features.make_dump import dump_part, merge_parts
 from espnet_like.features.stats import compute_stats
 from espnet_like.files import write_json
 from espnet_like.layers import merge
+from espnet_like.schema import Experiment
 from espnet_like.training.runs import Run
 
 RATE, CLASSES, CLIPS = 8000, 4, 30

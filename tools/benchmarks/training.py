@@ -14,13 +14,14 @@ from torch.nn import functional
 
 from benchmarks.measuring import Row, here, in_turns, paired, quiet, section, write_corpus
 from espnet_like.augment import Augmentation, NoAugmentation, SpecAugmentPP, one_hot
-from espnet_like.config import Train, experiment
+from espnet_like.config import experiment
 from espnet_like.features.dump import Settings
 from espnet_like.features.make_dump import dump_part, merge_parts
 from espnet_like.features.stats import compute_stats
 from espnet_like.files import read_json
 from espnet_like.layers import merge
 from espnet_like.models.cp_resnet import CPResNet
+from espnet_like.schema import Train
 from espnet_like.training.batches import Batch
 from espnet_like.training.losses import CrossEntropy
 from espnet_like.training.ranks import Ranks
