@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from espnet_like.layers import plain
 
-Selection = Literal["last", "best_valid", "best_test"]
+Selection = Literal["last", "best_valid", "best_test", "best_mean"]
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,9 @@ class Train:
         optimizer: Adam's settings.
         schedule: learning rate by epoch or step (component; `training/schedules.py`).
         selection: which weights are scored: `last`; `best_valid`: the epoch with the best metric
-            on `data.valid`; `best_test`: on the test part itself, as some papers did.
+            on `data.valid`; `best_test`: on the test part itself, as some papers did;
+            `best_mean`: the epoch with the best mean over the folds' test parts, as SSAST reports
+            ESC-50 (what is reported; the weights that stay are the last epoch's).
         average: weight averaging, if any.
         pool: batches of superposed clips of alike length, instead of clips in random order.
         precision: `bf16` autocasts the model; weights and optimiser stay fp32.

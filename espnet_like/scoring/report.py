@@ -17,6 +17,7 @@ SELECTIONS = {
     "last": "last epoch",
     "best_valid": "best epoch on validation",
     "best_test": "best epoch on the test part",
+    "best_mean": "epoch with the best mean over the test parts",
 }
 FEW = 12  # classes that a column of a table can name
 NOTES = """\

@@ -134,7 +134,29 @@ def collect(table: str, runs: Sequence[Planned]) -> list[Result]:
             continue  # of other settings: stale
         made = {**found, "model": run.model, "augment": run.augment}
         rows.setdefault(run.row, Result.of_run(table, run.row, made)).add(run.seed, run.fold, made)
+    for result in rows.values():
+        if result.selection == "best_mean":
+            _take_best_mean(result, [run for run in runs if run.row == result.row])
     return list(rows.values())
+
+
+def _take_best_mean(result: Result, runs: Sequence[Planned]) -> None:
+    """Put each seed's values at the epoch whose mean over its folds is highest into `result`.
+
+    So SSAST reports ESC-50. The first of equal epochs is taken; only folds that lie here count.
+    """
+    curves: dict[int, dict[int, list[float]]] = {}
+    for run in runs:
+        if (run.seed, run.fold) in result.runs:
+            history = read_json(run.directory / "train.json")["history"]
+            values = [epoch[f"monitor_{result.metric}"] for epoch in history]
+            curves.setdefault(run.seed, {})[run.fold] = values
+    for seed, by_fold in curves.items():
+        means = [statistics.fmean(values) for values in zip(*by_fold.values(), strict=True)]
+        best = means.index(max(means))
+        for fold, values in by_fold.items():
+            result.runs[seed, fold] = round(values[best], 6)
+    result.macro_of = {}  # known of the last epoch only
 
 
 def merge_results(old: Sequence[Result], new: Sequence[Result]) -> list[Result]:

@@ -305,7 +305,8 @@ def _monitored(config: Experiment) -> str | None:
     """The data directory to score after each epoch."""
     if config.train.selection == "best_valid" and not config.data.valid:
         raise UserError("train.selection best_valid needs data.valid: give --valid")
-    return config.data.test if config.train.selection == "best_test" else config.data.valid
+    by_test = config.train.selection in ("best_test", "best_mean")
+    return config.data.test if by_test else config.data.valid
 
 
 def _check_fit(model: nn.Module, augmentation: Augmentation, shape: tuple[int, ...]) -> None:

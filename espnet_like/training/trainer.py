@@ -274,7 +274,7 @@ class Trainer:
         if not self.ranks.first:
             return
         state, target = self.state, self.checkpoints / "final.safetensors"
-        if self.settings.selection != "last":
+        if self.settings.selection in ("best_valid", "best_test"):
             with atomic_path(target) as temporary:
                 shutil.copyfile(self.checkpoints / "best.safetensors", temporary)
         elif self.average and self.average.count:

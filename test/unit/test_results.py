@@ -11,8 +11,9 @@ import pytest
 
 from espnet_like.bin import plan as list_runs
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.files import write_json
 from espnet_like.scoring.report import render, standard_error, summary
-from espnet_like.scoring.results import Result, merge_results, read_csv, write_csv
+from espnet_like.scoring.results import Result, collect, merge_results, read_csv, write_csv
 from espnet_like.scoring.sharing import share
 from espnet_like.scoring.table_files import Row, Table, read_table, read_tables
 from espnet_like.scoring.tables import Place, config_digest, plan
@@ -67,6 +68,28 @@ def test_a_table_becomes_rows_times_folds_times_seeds(place):
     assert masked.directory == Path("exp/small_mm_c_train_layers=0-2/fold1/seed0")
     assert masked.config.data.train == "data/c/fold1/train"
     assert len({r.directory for r in runs}) == len(runs)
+
+
+def test_the_epoch_with_the_best_mean_is_one_for_all_folds_of_a_seed(place, monkeypatch):
+    """Means over folds by epoch: 0.5, 0.55, 0.55; the folds' own best are others."""
+    table = read_table(place.conf / "tables" / "t.yaml")
+    runs = list(plan(place, table, ["--train.selection", "best_mean"], seeds=[0]))[:2]
+    curves = {1: [0.9, 0.5, 0.4], 2: [0.1, 0.6, 0.7]}
+    size = {"nonzero": {"values": 1}}
+    common = {"corpus": "c", "selection": "best_mean", "metric": "accuracy", "accuracy": 0.3,
+              "macro_accuracy": 0.3, "parameters": 1, "bytes": 4, "size": size, "clips": 10,
+              "train_seconds": 1.0, "environment": {"device": "cpu", "revision": "r"}}  # fmt: skip
+    for run in runs:
+        history = [{"monitor_accuracy": value} for value in curves[run.fold]]
+        directory = place.conf / run.directory
+        write_json(directory / "train.json", {"history": history})
+        write_json(directory / "result.json", {**common, "config": config_digest(run.config)})
+    runs = [run._replace(directory=place.conf / run.directory) for run in runs]
+    (row,) = collect("t", runs)
+    assert row.runs == {(0, 1): 0.5, (0, 2): 0.6}  # epoch 2, the first of the two best
+    assert row.selection == "best_mean" and row.mean == pytest.approx(0.55)
+    (alone,) = collect("t", runs[1:])
+    assert alone.runs == {(0, 2): 0.7}
 
 
 def test_overrides_reach_every_row_and_its_directory(place):

@@ -238,7 +238,8 @@ def test_averaging_is_the_mean_of_the_chosen_epochs(corpus, tmp_path, monkeypatc
 
 def test_best_epoch_is_that_of_the_validation_part(corpus, tmp_path, monkeypatch):
     scripted = iter([0.2, 0.6, 0.4])
-    monkeypatch.setattr("espnet_like.training.trainer.accuracy", lambda *_: next(scripted))
+    found = lambda *_: ("accuracy", next(scripted))  # noqa: E731
+    monkeypatch.setattr("espnet_like.training.trainer.overall", found)
     kept = []
     end = Trainer._end_epoch
 
@@ -253,6 +254,14 @@ def test_best_epoch_is_that_of_the_validation_part(corpus, tmp_path, monkeypatch
     }
     assert_same(trained(tmp_path / "run", tiny.config(corpus, layers)), kept[1])
     assert read_json(tmp_path / "run" / "train.json")["best_epoch"] == 2
+
+
+def test_the_last_weights_stay_where_the_epoch_is_chosen_over_all_folds(corpus, tmp_path):
+    last = trained(tmp_path / "last", tiny.config(corpus))
+    mean = tiny.config(corpus, {"train": {"selection": "best_mean"}})
+    assert_same(trained(tmp_path / "mean", mean), last)
+    history = read_json(tmp_path / "mean" / "train.json")["history"]
+    assert len(history) == 3 and all("monitor_accuracy" in epoch for epoch in history)
 
 
 def test_iterations_end_a_run(corpus, tmp_path):
