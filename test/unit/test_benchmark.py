@@ -70,6 +70,25 @@ def test_the_plain_network_is_the_same_one(monkeypatch: pytest.MonkeyPatch) -> N
     torch.testing.assert_close(other(x), model(x))
 
 
+def test_the_plain_loader_of_tagging_makes_the_same_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(TOOLS))
+    from benchmarks.tagging import same
+
+    assert same(tmp_path) < 1e-3
+
+
+def test_a_step_of_tagging_is_taken_apart(tmp_path: Path) -> None:
+    done = benchmark("--quick", "--only", "tagging", "--json", str(tmp_path / "b.json"))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    names = [row["what"].split(",")[0].partition(" on ")[0] for row in rows]
+    shares = ["reading and mixing", "features", "bucketing"]
+    assert names == [*shares, "batches of one core", "steps"]
+    assert all(row["ours"] >= 0 and row["other"] > 0 for row in rows)
+
+
 def test_traffic_of_operations_that_one_can_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(TOOLS))
     from benchmarks.methods import traffic
