@@ -124,7 +124,7 @@ class PooledSet(WaveSet):
 
     def _samples(self, raw: Tensor) -> Tensor:
         """(B, C, L) in [-1, 1) on the device."""
-        return raw.to(self.device, non_blocking=True)[:, :, 0].float() / FULL_SCALE
+        return raw.to(self.device, non_blocking=True)[:, :, 0] * (1 / FULL_SCALE)
 
     @property
     def _dataset(self) -> Dataset[Any]:
