@@ -144,10 +144,14 @@ plan_() {
   if $dry_run; then
     do_ python -m espnet_like.bin.plan "${options[@]}" "${overrides[@]}"
     planned=N
+  elif [[ $1 == all && ${_listed["${options[*]}"]-} ]]; then
+    planned=${_listed["${options[*]}"]} # several stages ask, and nothing has changed
   else
     planned=$(python -m espnet_like.bin.plan "${options[@]}" "${overrides[@]}")
+    _listed["${options[*]}"]=$planned
   fi
 }
+declare -A _listed
 
 # dump_ CONFIG OUT LOG OPTIONS... : a dump of the whole corpus.
 dump_() {
