@@ -44,10 +44,16 @@ def test_demo_leaves_results_figures_and_a_model(done):
         assert f"| {row['row']} | {100 * float(row['mean']):.2f}" in page
     for figure in (done / "exp/figures").rglob("*.png"):
         assert figure.read_bytes().startswith(b"\x89PNG")
-    assert list((done / "exp/figures").rglob("confusion_*.png"))
     assert list((done / "exp").rglob("pack/model.safetensors"))
-    for result in (done / "exp").rglob("result.json"):
-        found = json.loads(result.read_text())
+    results = [json.loads(path.read_text()) for path in (done / "exp").rglob("result.json")]
+    several = {"lwlrap"} == {found["metric"] for found in results}  # labels a clip
+    assert bool(list((done / "exp/figures").rglob("confusion_*.png"))) != several
+    for found in results:
+        if several:
+            by_class = {k: n for k, n in found["counts"].items() if n}
+            mean = sum(found["per_class"][k] * n for k, n in by_class.items())
+            assert found["lwlrap"] == pytest.approx(mean / sum(by_class.values()))
+            continue
         counts = found["confusion"]
         right = sum(counts[i][i] for i in range(len(counts)))
         assert found["accuracy"] == right / sum(map(sum, counts))
@@ -69,11 +75,12 @@ def test_methods_and_networks_of_other_papers(done, options, run, recipe):
 
 @pytest.mark.parametrize("done", ["fsdkaggle19"], indirect=True)
 def test_relabelling_mends_labels(done):
-    """(FP + FN) / labels of the excerpts that are kept: by the given tags 0.37 on average over
-    seeds, by the new ones 0.20 +- 0.03; without the chain's gain they would be equal."""
+    """(FP + FN) / labels of the excerpts that are kept. Measured for seeds 0, 1, 2 of the models
+    that relabel: by the given tags 0.58 +- 0.02 (mean and deviation), by the new ones 0.21 +- 0.04,
+    a ratio of 0.29 to 0.40; without a gain it would be one."""
     log = json.loads((done / "data/demo_relabelled/relabel.json").read_text())
     assert log["models"] == 3 and log["excerpts"] == 960 and log["dropped"] < 900
-    assert log["label_error_after"] < 0.75 * log["label_error_before_of_kept"]
+    assert log["label_error_after"] < 0.6 * log["label_error_before_of_kept"]
 
 
 def test_a_second_run_changes_nothing(done, recipe):

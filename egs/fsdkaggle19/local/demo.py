@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Stage 0 of fsdkaggle19 with --demo: a tiny corpus in the official layout.
 
-All 80 classes are in its vocabulary; clips are of the 20 that SOUNDS can make. Most last about a
+All 80 classes are in its vocabulary; clips are of the ten that SOUNDS can make. Most last about a
 second, a few up to 57 s. As in the real corpus some curated clips are known to be bad, a clip has
 several tags, and the noisy part has wrong labels: here exactly WRONG of its clips, each with as
 many other labels as it ought to have. The true ones are in FSDKaggle2019.meta/train_noisy_true.csv.
@@ -56,31 +56,16 @@ def _tone(rng: Rng, n: int, hertz: float) -> Wave:
 
 # Each fills its clip, so that any excerpt of it has the sound.
 SOUNDS: dict[str, Callable[[Rng, int], Wave]] = {
-    "Applause": lambda rng, n: _clicks(rng, n, 60, 1.0, ((300, -30), (1500, 0), (6000, -20))),
     "Bass_drum": lambda rng, n: _strikes(rng, n, [55, 80], 0.25, 5),
-    "Bass_guitar": lambda rng, n: _strikes(rng, n, [98, 196, 294, 392], 0.5, 4),
     "Bicycle_bell": lambda rng, n: _strikes(rng, n, [2700, 6900], 0.4, 6),
-    "Bus": lambda rng, n: syn.engine(rng, n, R, 34 * rng.uniform(0.9, 1.1), 1.0),
     "Buzz": lambda rng, n: syn.glide(rng, n, R, 230 * rng.uniform(0.9, 1.1), 0.2) - np.float32(0.5),
     "Chirp_and_tweet": lambda rng, n: syn.song(rng, n, R, 7500, 6.0),
-    "Church_bell": lambda rng, n: _strikes(rng, n, [220, 440, 690, 1300], 1.2, 3),
     "Cricket": lambda rng, n: _pulsed(rng, n, _tone(rng, n, 4600), 28, 0.6),
-    "Female_singing": lambda rng, n: syn.voice(rng, n, R, 420 * rng.uniform(0.9, 1.1), 0.0),
-    "Glockenspiel": lambda rng, n: _strikes(rng, n, [1568, 4320], 0.6, 5),
     "Hi-hat": lambda rng, n: _clicks(rng, n, 8, 0.02, ((4000, -40), (9000, 0), (16000, -3))),
-    "Hiss": lambda rng, n: syn.noise(rng, n, R, ((500, -30), (5000, 0), (15000, -3))),
     "Male_singing": lambda rng, n: syn.voice(rng, n, R, 110 * rng.uniform(0.9, 1.1), 0.0),
-    "Mechanical_fan": lambda rng, n: (
-        0.5 * syn.whine(rng, n, R, 480, 0.2)
-        + syn.noise(rng, n, R, ((60, 0), (900, -8), (4000, -35)))
-    ),
-    "Meow": lambda rng, n: _pulsed(rng, n, syn.voice(rng, n, R, 900, 0.0), 4, 0.7),
     "Motorcycle": lambda rng, n: syn.engine(rng, n, R, 140 * rng.uniform(0.9, 1.1), 3.0),
     "Tick-tock": lambda rng, n: _strikes(rng, n, [3300], 0.02, 9),
     "Waves_and_surf": lambda rng, n: syn.noise(rng, n, R, ((60, 0), (600, -4), (6000, -22))),
-    "Whispering": lambda rng, n: _pulsed(
-        rng, n, syn.noise(rng, n, R, ((600, -25), (1400, 0), (3000, 0), (5000, -30))), 6, 0.8
-    ),
 }  # fmt: skip
 
 
