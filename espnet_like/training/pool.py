@@ -94,6 +94,12 @@ class ExamplePool:
         self.curated = (short & torch.as_tensor(curated, dtype=torch.bool)).nonzero().flatten()
         self._carried: dict[int, list[Example]] = {0: []}
 
+    @property
+    def curated_share(self) -> float:
+        """Share of the examples that are of the curated portion."""
+        passes = self.settings.repeats * len(self.curated)
+        return passes / max(passes + len(self.usable), 1)
+
     def epoch(
         self, number: int, generators: Sequence[torch.Generator], batch_size: int
     ) -> tuple[list[list[Example]], Log]:

@@ -88,9 +88,11 @@ class PooledSet(WaveSet):
                 "train.pool.patience, or set train.pool.event_rule none"
             )
         log.info(
-            "epoch %d: %d examples, %.1f%% mixed, %d batches with %.1f%% padding, of these %d "
-            "not full; %d examples dropped, %d go first in the next epoch",
-            *(number + 1, said.examples, 100 * said.mixed / max(said.examples, 1), said.batches),
+            "epoch %d: %d examples, %.1f%% mixed, %.1f%% of the curated portion; %d batches with "
+            "%.1f%% padding, of these %d not full; %d examples dropped, %d go first in the next "
+            "epoch",
+            *(number + 1, said.examples, 100 * said.mixed / max(said.examples, 1)),
+            *(100 * self.pool.curated_share, said.batches),
             *(100 * said.padding, said.short, said.dropped, said.waiting),
         )
         if self.pool.too_long:

@@ -54,6 +54,7 @@ def test_an_epoch_is_all_clips_once_and_the_curated_ones_again():
     short = [i for i, n in enumerate(examples.lengths.tolist()) if n <= 30 * RATE]
     curated = [i for i in short if i % 3 == 0]
     assert log.examples == len(short) + 2 * len(curated) and log.mixed == 0
+    assert examples.curated_share == 2 * len(curated) / log.examples
     left = examples._carried[1]
     seen = [e.base for batch in batches for e in batch] + [e.base for e in left]
     assert sorted(seen) == sorted(short + 2 * curated)
