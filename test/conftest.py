@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from xdist.scheduler import LoadScopeScheduling
 
 # Golden tensors were made on one thread; sums in another order differ in the last bits.
 torch.set_num_threads(1)
@@ -14,12 +17,19 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class Together(LoadScopeScheduling):
     """What shares fixtures stays in one process: the tests of a file, those of a recipe's demo."""
-    for item in items:
-        recipe = getattr(item, "callspec", None) and item.callspec.params.get("done")
-        item.add_marker(pytest.mark.xdist_group(f"recipe {recipe}" if recipe else str(item.path)))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        first = re.search(r"\[(\w+)", test)
+        recipe = first and (ROOT / "egs" / first[1] / "run.sh").is_file()
+        return f"recipe {first[1]}" if recipe else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")

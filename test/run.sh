@@ -31,4 +31,4 @@ paths=()
 for path in test/*/; do
   if ! $fast || [[ $path != test/recipes/ ]]; then paths+=("$path"); fi
 done
-exec python3 -m pytest -n logical --dist loadgroup "${paths[@]}"
+exec python3 -m pytest -n logical "${paths[@]}"
