@@ -160,6 +160,8 @@ def test_interrupted_and_started_again(done, recipe, tree):
         stdin=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        # a shell that runs the tests in the background makes its children deaf to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for _ in range(1200):
         if list((done / "exp").rglob("seed7/events/*")) or process.poll() is not None:
