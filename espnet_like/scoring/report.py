@@ -19,7 +19,7 @@ SELECTIONS = {
     "best_test": "best epoch on the test part",
     "best_mean": "epoch with the best mean over the test parts",
 }
-FEW = 12  # classes that a column of a table can name
+FEW = 5  # classes that a column of a table can name
 NOTES = """\
 {} in percent, mean over folds; ± is the sample standard deviation (n - 1) over seeds of that
 mean. "Beyond noise" asks whether a difference is larger than twice its standard error, where a
@@ -149,7 +149,8 @@ def _more(
         labels = next((list(shares) for shares in (*ours, *theirs) if shares), [])
         if len(labels) <= FEW:
             columns[", ".join(labels)] = [_shares(shares, labels) for shares in ours]
-            columns["published by class"] = [_shares(shares, labels) for shares in theirs]
+            if any(theirs):
+                columns["published by class"] = [_shares(shares, labels) for shares in theirs]
     columns["parameters"] = [f"{r.parameters:,}" if r else "" for r in done]
     if "size" in table.columns:
         columns["nonzero"] = [f"{r.nonzero:,}" if r and r.nonzero else "" for r in done]
