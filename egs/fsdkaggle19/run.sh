@@ -34,6 +34,8 @@ recipe_options() {
     [[ $model == crnn ]] && model=crnn_small
     table=${table:+demo} relabel_folds="1 6 11"
   fi
+  # The published values are of the public part: others get a page of their own.
+  if [[ $test_set != test_public ]]; then results=$results/$test_set; fi
   published=$corpus norm=data/$corpus/norm system=$table splits=$folds repeats=$seeds
 }
 

@@ -88,7 +88,9 @@ def summary(path: Path, results: Sequence[Result], tables: dict[str, Table]) -> 
         for r in of_table(stem, table, results).values():
             if r and r.mean is not None and set(table.folds) <= set(r.folds):
                 runs = " x ".join((_count(r.folds, "fold"), _count(r.seed_means(), "seed")))
-                value = _value(r) + (" (macro)" if r.metric == "macro_accuracy" else "")
+                value = _value(r) + {"accuracy": "", "macro_accuracy": " (macro)"}.get(
+                    r.metric, f" ({r.metric})"
+                )
                 line = [path.name, table.title, r.row, value, runs, SELECTIONS[r.selection]]
                 lines.setdefault(r.config, line)
     return list(lines.values())
