@@ -1,4 +1,4 @@
-"""Stage report: results.csv, counts.csv, RESULTS.md and figures from the runs of a list."""
+"""Stage report: results.csv, counts.csv, pairs.csv, RESULTS.md and figures of a list of runs."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from espnet_like.scoring.counts import (
 )
 from espnet_like.scoring.domains import section
 from espnet_like.scoring.ensemble import collect_ensembles, scored
+from espnet_like.scoring.pairs import collect_pairs, merge_pairs, read_pairs, write_pairs
 from espnet_like.scoring.report import of_table, render
 from espnet_like.scoring.results import Result, collect, merge_results, read_csv, write_csv
 from espnet_like.scoring.sharing import share
@@ -65,12 +66,17 @@ def main(argv: list[str] | None = None) -> None:
     kept = shown(counts, _wanted(results, tables))
     write_counts(args.out / "counts.csv", kept)
     table = tables.get(args.table)
+    pairs = read_pairs(args.out / "pairs.csv")
+    if table:
+        pairs = merge_pairs(pairs, collect_pairs(args.table, table, runs))
+    write_pairs(args.out / "pairs.csv", pairs)
     if args.figures:
         draw(runs, args.figures)
     if args.figures and table and table.figure:
         picture = sweep(table, of_table(args.table, table, results))
         figures.save(picture, args.figures / f"{args.table}.png")
-    update_text(args.out / "RESULTS.md", render(args.corpus, tables, results, kept))
+    page = render(args.corpus, tables, results, kept, pairs)
+    update_text(args.out / "RESULTS.md", page)
     print(f"{args.out / 'RESULTS.md'}: {len(results)} rows")
     if args.domain:
         own = found or [r for r in results if r.table == args.table]

@@ -102,8 +102,8 @@ def of_rows(runs: Sequence[Planned], row: str, other: str) -> dict[int | None, P
     """Each seed that both rows have, on all folds that both have; under None all seeds together.
 
     Raises:
-        UserError: no such row, or none of its runs matches one of the other's.
-        MissingInput: a run without scores.
+        UserError: no such row, or one that is reported at another epoch than was scored.
+        MissingInput: none of a row's runs matches one of the other's, or a run without scores.
     """
     by_row: dict[str, dict[tuple[int, int], Planned]] = {}
     for run in runs:
@@ -111,6 +111,11 @@ def of_rows(runs: Sequence[Planned], row: str, other: str) -> dict[int | None, P
     for name in (row, other):
         if name not in by_row:
             raise UserError(f"no row {name!r}; there are {', '.join(map(repr, by_row))}")
+        if any(run.config.train.selection == "best_mean" for run in by_row[name].values()):
+            raise UserError(
+                f"row {name!r} is reported at the epoch with the best mean, of which there are no "
+                "scores: compare rows of another train.selection"
+            )
     both = sorted(by_row[row].keys() & by_row[other].keys())
     right = [
         {f"{seed} {fold}": right_of(by_row[name][seed, fold]) for seed, fold in both}

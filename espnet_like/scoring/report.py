@@ -1,4 +1,4 @@
-"""RESULTS.md from results.csv, counts.csv and the table files: a function of them alone."""
+"""RESULTS.md from results.csv, counts.csv, pairs.csv and the table files: of them alone."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 from espnet_like.scoring.counts import Counts, Part, total
 from espnet_like.scoring.domains import section
 from espnet_like.scoring.markdown import markdown
+from espnet_like.scoring.pairs import Pairs, pairs_section
 from espnet_like.scoring.results import Result
 from espnet_like.scoring.table_files import Row, Table
 
 SELECTIONS = {
     "last": "last epoch",
     "best_valid": "best epoch on validation",
-    "best_test": "best epoch on the test part",
-    "best_mean": "epoch with the best mean over the test parts",
+    "best_test": "best epoch on the test part (optimistic)",
+    "best_mean": "epoch with the best mean over the test parts (optimistic)",
 }
 FEW = 5  # classes that a column of a table can name
 NOTES = """\
@@ -30,7 +31,11 @@ one run only. Seconds are training time, all folds and seeds together. Every num
 
 
 def render(
-    corpus: str, tables: Mapping[str, Table], results: Sequence[Result], counts: Counts
+    corpus: str,
+    tables: Mapping[str, Table],
+    results: Sequence[Result],
+    counts: Counts,
+    pairs: Pairs | None = None,
 ) -> str:
     """The whole page. Rows without runs say so; nothing is filled in.
 
@@ -47,6 +52,7 @@ def render(
             parts.append(table.description.strip() + "\n")
         parts.append(_table(table, own, counts))
         parts.append(_footer(table, [r for r in own.values() if r]))
+        parts += pairs_section(stem, table, own, pairs or {})
         parts += _class_section(table, own, counts)
         parts += [section(domain, own, counts) for domain in table.domains if any(own.values())]
     listed = {(stem, row.name) for stem, table in tables.items() for row in table.rows}
@@ -153,6 +159,8 @@ def _more(
             columns[", ".join(labels)] = [_shares(shares, labels) for shares in ours]
             if any(theirs):
                 columns["published by class"] = [_shares(shares, labels) for shares in theirs]
+    if len({r.selection for r in done if r}) > 1:
+        columns["epoch"] = [SELECTIONS[r.selection] if r else "" for r in done]
     columns["parameters"] = [f"{r.parameters:,}" if r else "" for r in done]
     if "size" in table.columns:
         columns["nonzero"] = [f"{r.nonzero:,}" if r and r.nonzero else "" for r in done]

@@ -132,7 +132,8 @@ def collect(table: str, runs: Sequence[Planned]) -> list[Result]:
         found = read_json(path)
         if found["config"] != config_digest(run.config):
             continue  # of other settings: stale
-        made = {**found, "model": run.model, "augment": run.augment}
+        stems = {"model": run.model, "augment": run.augment}
+        made = {**found, **stems, "selection": run.config.train.selection}
         rows.setdefault(run.row, Result.of_run(table, run.row, made)).add(run.seed, run.fold, made)
     for result in rows.values():
         if result.selection == "best_mean":

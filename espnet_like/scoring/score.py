@@ -49,7 +49,7 @@ def score_run(planned: Planned) -> dict[str, Any]:
         "seed": planned.seed,
         "model": config.model["name"],
         "augment": config.augment["name"],
-        "selection": config.train.selection,
+        "selection": scored_epoch(config),
         "clips": len(utterances),
         "labels": list(data.labels),
         **evaluate(
@@ -121,6 +121,12 @@ def evaluate(
     domains = by_domain(scores, targets, utterances, test, train) if train else []
     single = single_label(scores, targets, test.labels)
     return {"metric": "accuracy", **single, "domains": domains}
+
+
+def scored_epoch(config: Experiment) -> str:
+    """Whose weights are scored: with `best_mean`, which only stage report can tell, the last's."""
+    selection = config.train.selection
+    return "last" if selection == "best_mean" else selection
 
 
 def may_be_several(config: Experiment) -> bool:

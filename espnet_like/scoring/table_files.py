@@ -89,6 +89,7 @@ class Table:
         columns: more of them: accuracy of each class; parameters that are not zero and the bytes
             of the weights file, beside the published size.
         domains: what the accuracies are broken down by (city, device).
+        compare: pairs of rows to test clip by clip (McNemar's exact test).
         figure: the rows as a picture.
     """
 
@@ -107,6 +108,7 @@ class Table:
     metric: Literal["accuracy", "macro_accuracy", "lwlrap"] = "accuracy"
     columns: tuple[Literal["per_class", "size"], ...] = ()
     domains: tuple[str, ...] = ()
+    compare: tuple[tuple[str, str], ...] = ()
     figure: Sweep | None = None
 
     def __post_init__(self) -> None:
@@ -152,6 +154,9 @@ def read_table(path: Path) -> Table:
             raise UserError(f"{path}: row {row.name!r}: an ensemble has no augment of its own")
         if row.init is not None and row.init not in names[:number]:
             raise UserError(f"{path}: row {row.name!r}: init {row.init!r} is none of those above")
+    for pair in table.compare:
+        if lacking := [name for name in pair if name not in names]:
+            raise UserError(f"{path}: compare: {lacking[0]!r} is none of the rows")
     if table.baseline is not None and table.baseline not in names:
         raise UserError(f"{path}: baseline {table.baseline!r} is none of the rows")
     return table

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from espnet_like.scoring.counts import read_counts
+from espnet_like.scoring.pairs import read_pairs
 from espnet_like.scoring.report import render
 from espnet_like.scoring.results import read_csv
 from espnet_like.scoring.table_files import read_tables
@@ -25,7 +26,8 @@ def test_results_pages_are_rendered(recipe):
     text = (recipe / "RESULTS.md").read_text()
     (title,) = re.findall(r"\A# Results: (.*)\n", text)
     results, counts = read_csv(recipe / "results.csv"), read_counts(recipe / "counts.csv")
-    assert render(title, read_tables(recipe / "conf"), results, counts) == text
+    pairs = read_pairs(recipe / "pairs.csv")
+    assert render(title, read_tables(recipe / "conf"), results, counts, pairs) == text
 
 
 def test_the_readme_table_is_rendered():
