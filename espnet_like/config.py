@@ -7,6 +7,7 @@ keys are the keyword arguments of the class behind the name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
@@ -132,7 +133,18 @@ def check(layers: Mapping[str, Any], schema: type[Any]) -> Any:
     try:
         return schema(**vars(parser.instantiate(parser.parse_object(dict(layers)))))
     except (ArgumentError, ValueError, TypeError) as error:
-        raise UserError(str(error).replace("Parser key ", "")) from None
+        raise UserError(_plainly(str(error))) from None
+
+
+def _plainly(text: str) -> str:
+    """What jsonargparse says; of an optional part what is wrong with it, not that it is no None."""
+    text = " ".join(text.replace("Parser key ", "").split())
+    both = re.fullmatch(
+        r"(.*?)Does not validate .*? Errors: - ((?!Expected a).*) - Expected a .*", text
+    )
+    if both is None:
+        return text
+    return re.sub(r"Problem with given class_path '[^']*': ", "", "".join(both.groups()))
 
 
 def parse_overrides(tokens: Sequence[str]) -> dict[str, Any]:

@@ -74,6 +74,9 @@ def test_an_override_that_matches_nothing_is_refused(tokens, words):
         ({"train": {"optimizer": {"lr": -1.0}}}, "train.optimizer.lr must be positive"),
         ({"train": {"optimizer": {"betas": [0.9, 1.0]}}}, "train.optimizer.betas"),
         ({"train": {"average": {"every": 0}}}, "train.average"),
+        ({"train": {"average": {"unit": "x"}}}, '^"train.average": "unit": Expected .* value: x$'),
+        ({"train": {"pool": {"patience": 0}}}, "^train.pool: repeats must be .* at least 1$"),
+        ({"train": {"iterations": "x"}}, "train.iterations.*int.*value: x"),
         ({"seed": -1}, "seed must not be negative"),
     ],
 )
