@@ -11,7 +11,7 @@ model=crnn
 augment=upb
 table=table2
 folds="1 2 3" # of the relabelled corpus: its splits
-relabel_folds="1 2 3 4 5 6 7 8 9 10 11 12 13 14 15"
+relabel_folds= # all fifteen; in the demo one of each split
 relabel_seed=0
 test_set=test_public
 drop_known_bad=true
@@ -24,15 +24,32 @@ demo=false
 recipe_help() {
   echo "  --test-set NAME    test_public (the report's), test_private or test (default: $test_set)"
   echo "  --relabel-folds \"1 2 ..\"  models that relabel: fold (n - 1) mod 5 of split (n - 1) div 5"
+  echo "                     (default: all 15)"
   echo "  --relabel-seed N   their seed; --seeds is about the system (default: $relabel_seed)"
   echo "  --drop-known-bad false    train on the clips that the publisher found to be bad, too"
   echo "  --max-seconds N    longest clip to train on (default: $max_seconds)"
 }
 
+# check_numbers OPTION "NUMBER .." LAST: what is wrong is said now, and not after days.
+check_numbers() {
+  local number
+  for number in ${2//,/ }; do
+    if [[ ! $number =~ ^[1-9][0-9]?$ ]] || ((number > $3)); then
+      fail "$1: $number is not one of 1 to $3"
+    fi
+  done
+}
+
 recipe_options() {
   if $demo; then
-    [[ $model == crnn ]] && model=crnn_small
-    table=${table:+demo} relabel_folds="1 6 11"
+    if [[ $model == crnn ]]; then model=crnn_small; fi
+    table=${table:+demo} relabel_folds=${relabel_folds:-1 6 11}
+  fi
+  relabel_folds=${relabel_folds:-$(seq -s ' ' 15)}
+  check_numbers --relabel-folds "$relabel_folds" 15
+  check_numbers --folds "$folds" 3
+  if [[ ! $test_set =~ ^test(_public|_private)?$ ]]; then
+    fail "--test-set $test_set: choose test_public, test_private or test"
   fi
   # The published values are of the public part: others get a page of their own.
   if [[ $test_set != test_public ]]; then results=$results/$test_set; fi
