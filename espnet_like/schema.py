@@ -84,6 +84,26 @@ class Average:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """Which weights answer methods that ask the network (PEAS), where not those in training.
+
+    Args:
+        kind: `frozen`: those that training started from; `ema`: their exponential moving average;
+            `refreshed`: those of some steps ago.
+        decay: of the moving average.
+        every: steps from one update to the next; a `refreshed` one is up to so many steps old.
+    """
+
+    kind: Literal["frozen", "ema", "refreshed"] = "ema"
+    decay: float = 0.999
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1 or self.every < 1:
+            raise ValueError("train.teacher: decay must be in [0, 1), every at least 1")
+
+
+@dataclass(frozen=True)
 class Init:
     """The weights that training starts from.
 
@@ -178,6 +198,7 @@ class Train:
             `best_mean`: the epoch with the best mean over the folds' test parts, as SSAST reports
             ESC-50 (what is reported; the weights that stay are the last epoch's).
         average: weight averaging, if any.
+        teacher: another network than the one in training for methods that ask one, if any.
         pool: batches of superposed clips of alike length, instead of clips in random order.
         precision: `bf16` autocasts the model; weights and optimiser stay fp32.
         channels_last: memory layout of convolutions.
@@ -201,6 +222,7 @@ class Train:
     schedule: dict[str, Any] = field(default_factory=lambda: {"name": "specaugment_pp"})
     selection: Selection = "last"
     average: Average | None = None
+    teacher: Teacher | None = None
     pool: Pool | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool = False

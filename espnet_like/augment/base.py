@@ -50,9 +50,13 @@ class Share(NamedTuple):
 
 
 class Op(ABC):
-    """One act at one layer. It carries its random numbers; applying it draws none."""
+    """One act at one layer. It carries its random numbers; applying it draws none.
+
+    `loss` (B,), if any, is added to the training loss of each sample.
+    """
 
     layer: int
+    loss: Tensor | None = None
 
     @abstractmethod
     def __call__(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Share | None]:
@@ -97,6 +101,12 @@ class Plan:
             if op.layer == k:
                 x, self._done[index] = op(x, self._valid(x))
         return x
+
+    @property
+    def loss(self) -> Tensor | None:
+        """(B,) what the ops add to the training loss; None: nothing."""
+        losses = [op.loss for op in self.ops if op.loss is not None]
+        return torch.stack(losses).sum(0) if losses else None
 
     @property
     def targets(self) -> Tensor:

@@ -45,6 +45,12 @@ class ErrorMaps:
     score: Tensor
     covered: Tensor
 
+    def mean(self, errors: Tensor) -> Tensor:
+        """(B,) mean of a map's covered cells."""
+        inside = self.covered.float()
+        total = (errors.mean(1) * inside).sum((1, 2))
+        return total / inside.sum((1, 2)).clamp(min=1)
+
     def profile(self, axis: int) -> Tensor:
         """(B, F) or (B, T) mean score of the covered cells at each place of `axis` (2 or 3)."""
         across = 5 - axis  # the other axis
@@ -53,7 +59,6 @@ class ErrorMaps:
         return total / inside.sum(across - 1).clamp(min=1)
 
 
-@torch.no_grad()
 def error_maps(
     model: nn.Module | None,
     x: Tensor,
@@ -63,6 +68,7 @@ def error_maps(
     overlap: Overlap = "mean",
     lengths: Tensor | None = None,
     padding: bool = True,
+    gradients: bool = False,
 ) -> ErrorMaps:
     """Run the auxiliary tasks; the network and the state of random numbers stay as they are.
 
@@ -78,6 +84,7 @@ def error_maps(
         overlap: what a cell gets that several patches guess.
         lengths: (B,) frames that are not padding, as the network is told; None when all are.
         padding: padding's cells count.
+        gradients: the maps can be differentiated.
 
     Raises:
         UserError: a network that does not reconstruct, or a spectrogram smaller than a patch.
@@ -89,7 +96,7 @@ def error_maps(
     if lengths is not None and not padding:
         inside = (torch.arange(x.shape[3], device=x.device) < lengths[:, None])[:, None]
     covered = covered & inside
-    with at_rest(net):
+    with torch.set_grad_enabled(gradients), at_rest(net):
         blind = score == "masked_rec"
         guess = (_blind_guess if blind else _guess)(net, x, lengths, stride)
         reconstruction = patches.join(guess, overlap)
@@ -99,7 +106,7 @@ def error_maps(
             ranks = _from_zero(e_rec, covered)
             return ErrorMaps(reconstruction, e_rec, None, None, ranks, covered)
         prediction = patches.join(_guess(net, e_rec, lengths, stride), overlap)
-    e_pred = (prediction - e_rec).square()
+        e_pred = (prediction - e_rec).square()
     ranks = _from_zero(e_pred if score == "e_pred" else prediction, covered)
     return ErrorMaps(reconstruction, e_rec, prediction, e_pred, ranks, covered)
 

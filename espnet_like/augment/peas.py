@@ -43,7 +43,8 @@ class PEAS(Augmentation):
 
         n_a = min(n, 0.1 e + 0.9 n H(e - 0.8 e_t)),  H(0) = 1,  and n_a = n for one block.
 
-    While no adaptive block is due the network is not asked; the numbers drawn are the same.
+    While no adaptive block is due the network is not asked; the numbers drawn are the same. It is
+    the network in training that is asked, or, with `train.teacher`, an earlier or averaged one.
 
     Args:
         masking: `peas`; `random`: all the same with n_a = 0; `conventional`: and without the last
@@ -68,6 +69,9 @@ class PEAS(Augmentation):
         first_epoch: number of the first epoch in equation 3 and for the last fifth: 0 or 1.
         fixed_late: widths are fixed in the last fifth; None: unless `conventional`.
         padding: blocks may lie on padding, as SSAST's do, and its errors count; it stays as it is.
+        aux_loss: weights of the mean e_rec and the mean e_pred in the training loss. Not 0: their
+            gradients reach the network in every step, whether a block is due or not, and, with
+            `model.pretext: generative`, the layer that reconstructs as well.
         first: methods that act before, e.g. noise and time_roll: the network then sees the
             features as they left them. (In a `chain` with methods behind it, PEAS sees the batch as
             it came, and those act on its masks: SSAST's own order.)
@@ -106,6 +110,7 @@ class PEAS(Augmentation):
         first_epoch: Literal[0, 1] = 0,
         fixed_late: bool | None = None,
         padding: bool = True,
+        aux_loss: tuple[float, float] = (0.0, 0.0),
         first: list[Any] | None = None,
     ) -> None:
         if min(freq_blocks, time_blocks, freq_width, time_width) < 0:
@@ -120,6 +125,11 @@ class PEAS(Augmentation):
         self.schedule = Schedule(count == "joint", schedule_single, rounding, first_epoch)
         self.fixed_late = masking != "conventional" if fixed_late is None else fixed_late
         self.padding = padding
+        if any(aux_loss) and (masking != "peas" or min(aux_loss) < 0):
+            raise ValueError("aux_loss: two weights of at least 0, with masking peas")
+        if aux_loss[1] and score in ("e_rec", "masked_rec"):
+            raise ValueError(f"aux_loss: score {score} makes no e_pred that could weigh something")
+        self.aux_loss = aux_loss
         self.first = build_methods(first or [])
         if any(method.needs_wave for method in self.first):
             raise ValueError("first must hold no method of waveforms: chain it with peas")
@@ -135,8 +145,10 @@ class PEAS(Augmentation):
         }
         due = self.schedule.adaptive(self.blocks, batch)
         maps = None
-        if self.masking == "peas" and any(due.values()):
+        if self.masking == "peas" and (any(due.values()) or any(self.aux_loss)):
             maps = self.ask(batch, before)
+            if any(self.aux_loss):
+                before.append(AuxiliaryLoss(self._loss(maps)))
         freq, time = (
             self._stripes(batch, axis, units[axis], due[axis], maps) for axis in (FREQUENCY, TIME)
         )
@@ -150,21 +162,29 @@ class PEAS(Augmentation):
             FillOp(layer, time, freq, None if self.fill == "clip_mean" else self.value),
         ]
 
-    @torch.no_grad()
     def ask(self, batch: Batch, before: list[Op]) -> ErrorMaps:
         """The network's error maps of the batch after the ops `before` at the input.
 
         Raises:
-            UserError: a network that does not reconstruct.
+            UserError: a network that does not reconstruct, or does not learn where it should.
         """
-        x = batch.features
+        learns = any(p.requires_grad for p in batch.model.parameters()) if batch.model else False
+        if any(self.aux_loss) and not learns:
+            raise UserError("augment.aux_loss trains the network that is asked: no train.teacher")
+        x = batch.features.detach()
         lengths = None if batch.lengths is None else batch.move(batch.lengths)
         for op in before:
             if op.layer == 0:
                 x, _ = op(x, lengths)
         settings = (self.score, self.scaling, self.aux_stride, self.overlap)
-        return error_maps(batch.model, x, *settings, lengths, self.padding)
+        return error_maps(batch.model, x, *settings, lengths, self.padding, any(self.aux_loss))
 
+    def _loss(self, maps: ErrorMaps) -> Tensor:
+        """(B,) lambda_1 mean(e_rec) + lambda_2 mean(e_pred)."""
+        loss = self.aux_loss[0] * maps.mean(maps.e_rec)
+        return loss if maps.e_pred is None else loss + self.aux_loss[1] * maps.mean(maps.e_pred)
+
+    @torch.no_grad()
     def _stripes(
         self, batch: Batch, axis: int, units: Tensor, due: int, maps: ErrorMaps | None
     ) -> Stripes:
@@ -194,6 +214,17 @@ class PEAS(Augmentation):
             )
             start = torch.cat([chosen, start[:, due:]], 1)
         return FixedStripes(MaxWidth(count=most), size, units, at=Placed(start, width))
+
+
+@dataclass(frozen=True, eq=False)
+class AuxiliaryLoss(Op):
+    """What the auxiliary tasks add to the training loss, `loss` (B,); the map stays as it is."""
+
+    loss: Tensor
+    layer: int = 0
+
+    def __call__(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Share | None]:
+        return x, None
 
 
 @dataclass(frozen=True)

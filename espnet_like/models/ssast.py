@@ -53,7 +53,8 @@ class SSAST(nn.Module):
         pooling: what is classified: the `mean` of the patches' tokens, as in both of SSAST's
             recipes, or the mean of the two `class` tokens.
         pretext: pretraining's parts: `none`; `frozen`: what reconstructs, without gradients (PEAS
-            needs it); `trained`: all of them, as pretraining needs.
+            needs it); `generative`: what reconstructs, trained (for PEAS's `aux_loss`); `trained`:
+            all of them, as pretraining needs.
 
     Raises:
         ValueError: an argument out of range.
@@ -78,7 +79,7 @@ class SSAST(nn.Module):
         bins: int = 128,
         frames: int = 512,
         pooling: Literal["mean", "class"] = "mean",
-        pretext: Literal["none", "frozen", "trained"] = "frozen",
+        pretext: Literal["none", "frozen", "generative", "trained"] = "frozen",
     ) -> None:
         super().__init__()
         if min(num_classes, in_channels) < 1:
@@ -102,8 +103,8 @@ class SSAST(nn.Module):
         self.gpredlayer = _predictor(width, cells)
         self.mask_embed = nn.Parameter(torch.empty(1, 1, width))
         nn.init.xavier_normal_(self.mask_embed)
-        if pretext == "frozen":
-            self.gpredlayer.requires_grad_(False)
+        if pretext != "trained":
+            self.gpredlayer.requires_grad_(pretext == "generative")
             self.mask_embed.requires_grad_(False)
             return
         self.cpredlayer = _predictor(width, cells)

@@ -1,4 +1,4 @@
-"""Weight averaging with a batch-norm pass."""
+"""Networks beside the one in training: the average of its weights, and one that follows it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from espnet_like.schema import Average
+from espnet_like.schema import Average, Teacher
 from espnet_like.training.batches import Batch
 
 
@@ -41,6 +41,32 @@ class WeightAverage:
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         self.averaged.load_state_dict(state)
+
+
+class Follower:
+    """A copy of the model that lags behind it, and answers methods that ask the network."""
+
+    def __init__(self, model: nn.Module, settings: Teacher) -> None:
+        self.settings = settings
+        decay = {"frozen": 1.0, "ema": settings.decay, "refreshed": 0.0}[settings.kind]
+        self.following = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        self.following.requires_grad_(False)
+        self.following.n_averaged += 1  # the copy is the first value; the next are averaged in
+
+    @property
+    def network(self) -> nn.Module:
+        return self.following.module
+
+    def after(self, step: int, model: nn.Module) -> None:
+        """Take in the weights after step `step` (from 1), if they are due."""
+        if self.settings.kind != "frozen" and step % self.settings.every == 0:
+            self.following.update_parameters(model)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return self.following.state_dict()
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        self.following.load_state_dict(state)
 
 
 @torch.no_grad()

@@ -249,6 +249,10 @@ class Run:
         torch.manual_seed(seeds.derive(config.seed, seeds.WEIGHTS))
         model: nn.Module = build(MODELS, config.model, "model")
         needed = self.inputs.augmentation().needs_reconstruction
+        if config.train.teacher and not needed:
+            raise UserError(
+                f"train.teacher: augment {config.augment.get('name')} asks no network: take it out"
+            )
         self._started = load_start(config.train, model, needed)
         self.inputs.check_stats()
         clips, augmentation = self.inputs.training(device)

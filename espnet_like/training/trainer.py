@@ -27,7 +27,7 @@ from espnet_like.files import atomic_path
 from espnet_like.schema import Train
 from espnet_like.scoring.tagging import overall
 from espnet_like.training import seeds
-from espnet_like.training.averaging import WeightAverage, renew_batch_norm
+from espnet_like.training.averaging import Follower, WeightAverage, renew_batch_norm
 from espnet_like.training.batches import Batch, ClipSet, crop
 from espnet_like.training.checkpoint import State, load, save, save_weights
 from espnet_like.training.evaluation import autocast, posteriors
@@ -87,6 +87,7 @@ class Trainer:
         options = {k: v for k, v in asdict(settings.optimizer).items() if k != "name"}
         self.optimizer = kind(model.parameters(), **options, fused=True)
         self.average = WeightAverage(model, settings.average) if settings.average else None
+        self.teacher = Follower(model, settings.teacher) if settings.teacher else None
         self.state = State()
         self.stop = False
         self._losses: list[torch.Tensor] = []
@@ -124,7 +125,8 @@ class Trainer:
 
     def _parts(self) -> dict[str, Any]:
         parts = {"model": self.model, "optimizer": self.optimizer}
-        return {**parts, "average": self.average} if self.average else parts
+        more = {"average": self.average, "teacher": self.teacher}
+        return {**parts, **{name: part for name, part in more.items() if part}}
 
     def _done(self) -> bool:
         limit = self.settings.iterations
@@ -147,6 +149,8 @@ class Trainer:
             state.total_steps += 1
             if self.average:
                 self.average.after("iteration", state.total_steps, self.model)
+            if self.teacher:
+                self.teacher.after(state.total_steps, self.model)
             if len(self._losses) >= NAN_CHECK_STEPS.get(self.clips.device.type, 1):
                 self._collect_losses()
             asked = time.perf_counter()
@@ -182,14 +186,17 @@ class Trainer:
         if self.settings.crop_frames is not None:
             batch = crop(batch, self.settings.crop_frames, generator)
         precision = autocast(self.clips.device, self.settings.precision)
-        with precision:  # on its own: it keeps weights that it casts, here without gradients
-            plan = augmentation.draw(*batch, generator, progress, self.model)
+        with precision:  # on its own: it keeps weights that it casts, here often without gradients
+            asked = self.teacher.network if self.teacher else self.model
+            plan = augmentation.draw(*batch, generator, progress, asked)
         features = batch.features
         if self.settings.channels_last:
             features = features.contiguous(memory_format=torch.channels_last)
         with precision:
             logits = self._callable(features, lengths=batch.lengths, tap=plan)
         losses = self.criterion(logits.float(), plan.targets)
+        if plan.loss is not None:
+            losses = losses + plan.loss
         self.optimizer.zero_grad(set_to_none=True)
         losses.mean().backward()
         if self.settings.clip_norm is not None:

@@ -389,6 +389,43 @@ def test_passes_are_made_exactly_when_an_adaptive_block_is_due(model, batch):
         assert model.passes - before == passes
 
 
+def test_the_auxiliary_tasks_may_be_part_of_the_loss(batch):
+    """lambda_1 mean e_rec + lambda_2 mean e_pred over covered cells, in every step."""
+    torch.manual_seed(0)
+    model = Net(num_classes=3, size="tiny", bins=40, frames=60, pretext="generative")
+    x = batch[0]
+    y = model.reconstruct(x)
+    e_rec = (y - x) ** 2
+    e_pred = (model.reconstruct(e_rec) - e_rec) ** 2
+    expected = (0.5 * e_rec + 0.25 * e_pred)[..., :36, :56].mean((1, 2, 3))
+    weights = [model.v.blocks[3].mlp.fc1.weight, model.gpredlayer[2].weight]
+    gradients = torch.autograd.grad(expected.sum(), weights)
+    settings = {"time_blocks": 2, "freq_blocks": 2, **SMALL}
+    for progress in (START, LATE):
+        plain = draw(PEAS(**settings), batch, model, progress)
+        plan = draw(PEAS(aux_loss=(0.5, 0.25), **settings), batch, model, progress)
+        assert plain.loss is None
+        torch.testing.assert_close(plan.loss, expected)
+        found = torch.autograd.grad(plan.loss.sum(), weights)
+        for a, b in zip(found, gradients, strict=True):
+            torch.testing.assert_close(a, b)
+        assert torch.equal(plan(0, x), plain(0, x))
+
+
+def test_an_auxiliary_loss_needs_a_network_that_learns(model, batch):
+    with torch.random.fork_rng():
+        resting = Net(num_classes=3, size="tiny", bins=40, frames=60).requires_grad_(False)
+    with pytest.raises(UserError, match=r"no train\.teacher"):
+        draw(PEAS(aux_loss=(1.0, 0.0), **SMALL), batch, resting)
+    for bad in (
+        {"aux_loss": (0.0, 1.0), "score": "e_rec"},
+        {"aux_loss": (-1.0, 1.0)},
+        {"aux_loss": (1.0, 0.0), "masking": "random"},
+    ):
+        with pytest.raises(ValueError, match="aux_loss"):
+            PEAS(**bad)
+
+
 def test_before_an_adaptive_block_is_due_peas_is_random_masking(model, batch):
     plans = [
         draw(PEAS(masking, time_blocks=2, freq_blocks=2, **SMALL), batch, model, Progress(5, 25))

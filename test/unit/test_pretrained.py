@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from espnet_like.augment import PEAS as PEASMethod
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.layers import merge
 from espnet_like.models import SSAST
@@ -15,6 +16,7 @@ from espnet_like.models.ssast import DEPTH
 from espnet_like.schema import Experiment
 from espnet_like.scoring.tables import config_digest
 from espnet_like.training.runs import Run
+from espnet_like.training.trainer import Trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny
@@ -138,3 +140,86 @@ def test_peas_asks_in_bf16_and_every_weight_still_learns(corpus, tmp_path, monke
     for name, value in after.items():
         if name.startswith("v.") and name != "v.pos_embed":
             assert not torch.equal(value, before[f"module.{name}"]), name
+
+
+def followed(corpus: Path, weights: Path, directory: Path, monkeypatch, **teacher):
+    """A run's weights before each step, and those that its PEAS asked."""
+    own: list[torch.Tensor] = []
+    asked: list[torch.Tensor] = []
+    step, ask = Trainer._step, PEASMethod.ask
+
+    def stepping(self, batch):
+        own.append(self.model.v.blocks[0].mlp.fc1.weight.detach().clone())
+        step(self, batch)
+
+    def asking(self, batch, before):
+        asked.append(batch.model.v.blocks[0].mlp.fc1.weight.detach().clone())
+        return ask(self, batch, before)
+
+    monkeypatch.setattr(Trainer, "_step", stepping)
+    monkeypatch.setattr(PEASMethod, "ask", asking)
+    layers = {"train": {"teacher": teacher}} if teacher else {}
+    tiny.trained(directory, fine_tuning(corpus, weights, **layers))
+    return own, asked
+
+
+def test_peas_may_ask_earlier_or_averaged_weights(corpus, tmp_path, monkeypatch):
+    weights = checkpoint(tmp_path / "SSAST.pth")
+
+    def run(name, **teacher):
+        with monkeypatch.context() as patch:
+            return followed(corpus, weights, tmp_path / name, patch, **teacher)
+
+    own, asked = run("current")
+    assert len(own) == 5 and all(map(torch.equal, own, asked))
+    own, asked = run("frozen", kind="frozen")
+    assert all(torch.equal(own[0], a) for a in asked) and not torch.equal(own[0], own[1])
+    own, asked = run("refreshed", kind="refreshed", every=2)
+    assert all(torch.equal(a, own[n // 2 * 2]) for n, a in enumerate(asked))
+    own, asked = run("ema", kind="ema", decay=0.75)
+    mean = own[0]
+    for weight, a in zip(own, asked, strict=True):
+        mean = 0.75 * mean + 0.25 * weight if weight is not own[0] else mean
+        torch.testing.assert_close(a, mean)
+    assert not torch.equal(asked[-1], own[-1])
+
+
+@pytest.mark.parametrize("teacher", [{"kind": "ema", "decay": 0.75}, {"kind": "frozen"}])
+def test_a_killed_run_goes_on_with_the_teacher_it_had(corpus, tmp_path, monkeypatch, teacher):
+    weights = checkpoint(tmp_path / "SSAST.pth")
+    layers = {"train": {"teacher": teacher, "checkpoint_steps": 1, "optimizer": {"lr": 1e-2}}}
+    config = fine_tuning(corpus, weights, **layers)
+    whole = tiny.trained(tmp_path / "whole", config)
+    step, taken = Trainer._step, []
+
+    def dying(self, batch):
+        taken.append(batch)
+        if len(taken) == 4:
+            raise KeyboardInterrupt
+        step(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", dying)
+        with pytest.raises(KeyboardInterrupt):
+            Run(tmp_path / "killed", config).train(CPU)
+    tiny.assert_same(tiny.trained(tmp_path / "killed", config), whole)
+
+
+def test_a_teacher_that_nobody_asks_is_refused(corpus, tmp_path):
+    layers = {"train": {"teacher": {"kind": "ema"}}, "augment": {**PEAS, "masking": "random"}}
+    config = fine_tuning(corpus, checkpoint(tmp_path / "SSAST.pth"), **layers)
+    with pytest.raises(UserError, match=r"train\.teacher: augment peas asks no network"):
+        Run(tmp_path / "run", config).train(CPU)
+
+
+def test_the_auxiliary_loss_trains_the_layer_that_reconstructs(corpus, tmp_path):
+    path = checkpoint(tmp_path / "SSAST.pth")
+    before = torch.load(path)["module.gpredlayer.2.weight"]
+    for aux_loss, pretext in ((0.0, "generative"), (1.0, "frozen"), (1.0, "generative")):
+        layers = {
+            "model": {**NETWORK, "stride": (10, 10), "pretext": pretext},
+            "augment": {**PEAS, "aux_loss": [aux_loss, 0.0]},
+        }
+        after = tiny.trained(tmp_path / f"{aux_loss}{pretext}", fine_tuning(corpus, path, **layers))
+        learned = not torch.equal(after["gpredlayer.2.weight"], before)
+        assert learned == (aux_loss > 0 and pretext == "generative")
