@@ -147,11 +147,12 @@ plan_() {
   elif [[ $1 == all && ${_listed["${options[*]}"]-} ]]; then
     planned=${_listed["${options[*]}"]} # several stages ask, and nothing has changed
   else
-    planned=$(python -m espnet_like.bin.plan "${options[@]}" "${overrides[@]}")
+    planned=$(python -m espnet_like.bin.plan "${options[@]}" "${_check[@]}" "${overrides[@]}")
     _listed["${options[*]}"]=$planned
   fi
 }
 declare -A _listed
+_check=()
 
 # dump_ CONFIG OUT LOG OPTIONS... : a dump of the whole corpus.
 dump_() {
@@ -277,9 +278,11 @@ first=$place_of
 place "${stop_stage:-$([[ $table ]] && echo report || echo pack)}"
 last=$place_of
 ((first <= last)) || fail "--stage $stage comes after --stop-stage $stop_stage"
-# A wrong name or key is said now, and not after hours of features.
+# A wrong name or key, or checkpoint to start from, is said now, and not after hours of features.
 if ! $dry_run && [[ " ${stages[*]:first:last-first+1} " == *" "*" train"* ]]; then
+  _check=(--check-start)
   recipe_plan
+  _check=()
 fi
 for ((i = first; i <= last; i++)); do
   printf '== stage %s\n' "${stages[i]}" >&2

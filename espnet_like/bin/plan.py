@@ -16,6 +16,7 @@ from espnet_like.scoring.results import Result, read_csv
 from espnet_like.scoring.table_files import Row, Table, read_table
 from espnet_like.scoring.tables import Place, Planned, config_digest, plan, pretrainings
 from espnet_like.training.runs import Run
+from espnet_like.training.starts import check_given
 
 STAGES = ("waves", "pretrain", "train", "prune", "compress", "infer", "all")
 
@@ -33,6 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--corpus", required=True)
     parser.add_argument("--folds", type=_numbers, required=True, help='e.g. "1 2 3 4 5"')
     parser.add_argument("--missing", type=Path, help="results.csv: leave out the runs that it has")
+    parser.add_argument("--check-start", action="store_true", help="look at given checkpoints")
     parser.add_argument("--seeds", type=_numbers, help="default: the table's, or 0")
     parser.add_argument("--valid", action="store_true", help="a fold of the training part chooses")
     parser.add_argument("--table", help="stem of conf/tables/<table>.yaml")
@@ -74,6 +76,8 @@ def main(argv: list[str] | None = None) -> None:
     runs = list(plan(place, table, overrides, args.seeds))
     if args.missing:
         runs = missing(runs, read_csv(args.missing))
+    if args.check_start:
+        check_given(planned.config for planned in runs)
     if args.stage == "pretrain":
         runs = list(pretrainings(place, table, runs, overrides))
     runs = [planned for planned in runs if _concerned(planned.config, args.stage)]

@@ -55,13 +55,28 @@ def load_state(
     where: str = "checkpoint",
     reconstruct: bool = False,
 ) -> Report:
-    """Put `weights` into `model`.
+    """Put `weights` into `model`, which is changed only if nothing is raised.
+
+    Args, errors: as `match_state`.
+    """
+    loaded, report = match_state(weights, model, where, reconstruct)
+    model.load_state_dict(loaded, strict=False)
+    return report
+
+
+def match_state(
+    weights: Mapping[str, Tensor],
+    model: SSAST,
+    where: str = "checkpoint",
+    reconstruct: bool = False,
+) -> tuple[dict[str, Tensor], Report]:
+    """Those of `weights` that `model` can have, positions adapted, and a report.
 
     Only the classifier and pretraining's own parts may be missing.
 
     Args:
         weights: a state dict with the released names, with or without `module.`.
-        model: changed only if nothing is raised.
+        model: the network; on the device `meta` too.
         where: the file, for messages.
         reconstruct: the reconstructing layer must be there, as PEAS needs it.
 
@@ -94,8 +109,7 @@ def load_state(
             f"{where}: no gpredlayer, the layer that reconstructs: give a pretraining checkpoint "
             "(those that SSAST's code fine-tuned or that were converted for transformers lack it)"
         )
-    model.load_state_dict(loaded, strict=False)
-    return report
+    return loaded, report
 
 
 def _check_family(weights: Mapping[str, Tensor], model: SSAST, where: str) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.models.ssast import SSAST
-from espnet_like.models.ssast_checkpoint import Report, load_state
+from espnet_like.models.ssast_checkpoint import Report, load_state, match_state
 
 
 def load_pretrained(path: str | Path, model: SSAST, reconstruct: bool = False) -> Report:
@@ -29,14 +29,18 @@ def load_pretrained(path: str | Path, model: SSAST, reconstruct: bool = False) -
         MissingInput: no such file.
         UserError: not a file of weights, or not this network's (see `models.ssast_checkpoint`).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingInput(f"{path}: no such file: give the checkpoint to start from")
-    return load_state(_read(path), model, str(path), reconstruct)
+    return load_state(_read(Path(path)), model, str(path), reconstruct)
+
+
+def check_pretrained(path: str | Path, model: SSAST, reconstruct: bool = False) -> None:
+    """Refuse what `load_pretrained` would refuse; `model` may be on the device `meta`."""
+    match_state(_read(Path(path)), model, str(path), reconstruct)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     """The state dict in a file."""
+    if not path.is_file():
+        raise MissingInput(f"{path}: no such file: give the checkpoint to start from")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 from torch import nn
 
+from espnet_like.augment import AUGMENTATIONS
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.models import MODELS
 from espnet_like.models.ssast import SSAST
-from espnet_like.schema import Train
+from espnet_like.registry import build
+from espnet_like.schema import Experiment, Train
 from espnet_like.training.checkpoint import load_weights
-from espnet_like.training.pretrained import load_pretrained
+from espnet_like.training.pretrained import check_pretrained, load_pretrained
 
 
 def trained_weights(directory: Path) -> Path:
@@ -47,6 +52,28 @@ def need_start(train: Train, stage: str) -> None:
     )
 
 
+def check_given(configs: Iterable[Experiment]) -> None:
+    """Look at the checkpoints that somebody had to bring, before anything else is done.
+
+    Raises:
+        MissingInput: one is not there.
+        UserError: one is not a whole file, or not of the network that is to start from it.
+    """
+    looked: list[tuple[Path, dict[str, object], bool]] = []
+    for config in configs:
+        path, start = start_file(config.train), config.train.pretrained
+        if path is None or config.train.init or (start and start.config):
+            continue  # a run here makes it
+        need_start(config.train, "train")
+        needed = bool(build(AUGMENTATIONS, config.augment, "augment").needs_reconstruction)
+        if (path, config.model, needed) in looked:
+            continue
+        looked.append((path, config.model, needed))
+        with torch.device("meta"):
+            model: nn.Module = build(MODELS, config.model, "model")
+        check_pretrained(path, _ssast(model, path), needed)
+
+
 def load_start(train: Train, model: nn.Module, reconstruct: bool) -> str:
     """Put the weights to start from into `model`.
 
@@ -68,9 +95,13 @@ def load_start(train: Train, model: nn.Module, reconstruct: bool) -> str:
     if train.init:
         load_weights(path, model)
         return f"starts from {path}"
+    return f"starts from {path}: {load_pretrained(path, _ssast(model, path), reconstruct)}"
+
+
+def _ssast(model: nn.Module, path: Path) -> SSAST:
     if not isinstance(model, SSAST):
         raise UserError(
             f"train.pretrained: {path}: pretrained weights are SSAST's, the network is a "
             f"{type(model).__name__}: choose --model ssast_..., or train.init for a run's weights"
         )
-    return f"starts from {path}: {load_pretrained(path, model, reconstruct)}"
+    return model
