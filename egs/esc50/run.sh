@@ -21,7 +21,8 @@ recipe_help() {
 recipe_options() {
   $demo || corpus=$subset
   [[ $subset == esc50 || $subset == esc10 ]] || fail "--subset $subset: choose esc50 or esc10"
-  if [[ $model == ssast_* || $table == *peas* ]]; then # SSAST has its own front end and training
+  local own="^features: features_ssast$" # SSAST has its own front end and training
+  if [[ $model == ssast_* ]] || grep -qs "$own" "conf/tables/$table.yaml"; then
     feats=ssast_fbank features=features_ssast waves=waves_ssast
     if [[ $train == train ]]; then train=train_ssast; fi
     if [[ $subset == esc10 && ! $table ]]; then

@@ -109,8 +109,15 @@ def _network(conf: Path, table: Table, row: Row) -> list[dict[str, Any]]:
 def row_config(place: Place, table: Table, row: Row, overrides: Sequence[str] = ()) -> Experiment:
     """The row's checked configuration without data, fold and seed."""
     try:
-        layers = merge(row_layers(place.conf, table, row), parse_overrides(overrides))
+        changes = parse_overrides(overrides)
+        layers = merge(row_layers(place.conf, table, row), changes)
         if place.valid:
+            asked = _flat(changes).get("train.selection", "best_valid")
+            if asked != "best_valid":
+                raise UserError(
+                    f"--train.selection {asked}: --valid, which is on, chooses the epoch on "
+                    "validation: add --valid false"
+                )
             layers = merge(layers, {"train": {"selection": "best_valid"}})
         config = experiment(layers)
         try_out(config)

@@ -70,6 +70,16 @@ def test_a_table_becomes_rows_times_folds_times_seeds(place):
     assert len({r.directory for r in runs}) == len(runs)
 
 
+def test_a_selection_that_valid_would_take_the_place_of_is_refused(place):
+    table = read_table(place.conf / "tables" / "t.yaml")
+    with pytest.raises(UserError, match=r"selection last: --valid, which is on.*--valid false"):
+        list(plan(place._replace(valid=True), table, ["--train.selection", "last"]))
+    (run, *_) = plan(place._replace(valid=True), table, ["--train.selection", "best_valid"])
+    assert run.config.train.selection == "best_valid"
+    (run, *_) = plan(place, table, ["--train.selection", "last"])
+    assert run.config.train.selection == "last"
+
+
 def test_the_epoch_with_the_best_mean_is_one_for_all_folds_of_a_seed(place, monkeypatch):
     """Means over folds by epoch: 0.5, 0.55, 0.55; the folds' own best are others."""
     table = read_table(place.conf / "tables" / "t.yaml")
