@@ -91,12 +91,13 @@ fail() {
   exit "${2:-2}"
 }
 
-# place STAGE: leaves the place of a stage, given by name or number, in $place_of.
+# place STAGE: leaves the place of a stage, given by name or number, in $place_of. Where a recipe
+# has train_first and train_second, train is the first of them.
 place() {
   local i name=$1
   if [[ $1 =~ ^[0-9]+$ ]]; then name=${_standard[$1]-}; fi
   for i in "${!stages[@]}"; do
-    if [[ $name == "${stages[i]}" ]]; then
+    if [[ $name == "${stages[i]}" || $name == train && ${stages[i]} == train_* ]]; then
       place_of=$i
       return
     fi

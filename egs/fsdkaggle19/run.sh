@@ -86,6 +86,10 @@ stage_data() {
 stage_train_folds() { train_ train; }
 
 stage_relabel() {
+  plan_ train
+  if [[ $planned == [1-9]* ]]; then
+    fail "stage relabel: $planned of its models are not trained: run --stage train_folds" 3
+  fi
   plan_ all
   jobs_ --num-threads "$threads" --gpu "$ngpu" "JOB=1:$planned" "$logs/noisy.JOB.log" \
     python -m espnet_like.bin.infer --plan "$plans/all.jsonl" --job JOB --device "$device" \

@@ -70,7 +70,8 @@ def main(argv: list[str] | None = None) -> None:
     write_sets(args.out, _sets(noisy, new, curated, test), key)  # the sign that all is there, last
     print(
         f"{args.out}: {log['excerpts']} excerpts, {log['changed']} with other tags, "
-        f"{log['dropped']} without any left out; classes that lost all theirs: {len(log['never_given'])}"
+        f"{log['dropped']} without any left out; classes that lost all of theirs: "
+        f"{len(log['never_given'])}"
     )
     if args.truth:
         print(
