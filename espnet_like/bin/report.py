@@ -113,7 +113,7 @@ def _wanted(results: Sequence[Result], tables: Mapping[str, Table]) -> dict[str,
 
 
 def draw(runs: list[Planned], directory: Path) -> None:
-    """Learning curves of all rows; a confusion matrix of each, summed over folds and seeds."""
+    """Learning curves of all rows; confusion matrices, summed over a row's folds and seeds."""
     by_row: dict[str, list[Planned]] = {}
     for planned in runs:
         if (planned.directory / "result.json").is_file():
@@ -125,6 +125,7 @@ def draw(runs: list[Planned], directory: Path) -> None:
         for row, own in by_row.items()
     }
     figures.save(figures.learning_curves(histories), directory / "learning_curves.png")
+    matrices = 0
     for row, own in by_row.items():
         results = [read_json(p.directory / "result.json") for p in own]
         if any("confusion" not in result for result in results):
@@ -134,7 +135,8 @@ def draw(runs: list[Planned], directory: Path) -> None:
         title = f"{row}: {100 * accuracy:.1f} % of {counts.sum()} scored clips"
         name = f"confusion_{own[0].directory.parents[1].name}.png"  # fold and seed are below
         figures.save(figures.confusion(counts, results[0]["labels"], title), directory / name)
-    print(f"{directory}: learning curves and confusion matrices of {len(by_row)} rows")
+        matrices += 1
+    print(f"{directory}: learning curves of {len(by_row)} row(s), {matrices} confusion matrices")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def learning_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, float
     right.set(xlabel="epoch", ylabel="accuracy on training batches (%)")
     for axes in (left, right):
         axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
     right.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
