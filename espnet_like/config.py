@@ -55,14 +55,22 @@ def try_out(config: Experiment) -> None:
     """Build every component, the model without memory: they know which values they take.
 
     Raises:
-        UserError: a value out of range; names its component.
+        UserError: a value out of range; names its component. An augmentation that asks the network
+            what it does not know.
     """
     import torch
 
+    built = {}
     for key, registry in _registries().items():
         if spec := _component(config, key):
             with torch.device("meta" if key == "model" else "cpu"):
-                build(registry, spec, key)
+                built[key] = build(registry, spec, key)
+    asks = "augment" in built and built["augment"].needs_reconstruction
+    if asks and "model" in built and not hasattr(built["model"], "gpredlayer"):
+        raise UserError(
+            f"augment: peas asks a network that reconstructs, {config.model['name']} does not: "
+            "choose --model ssast_..., with pretext frozen"
+        )
 
 
 def identity(config: Experiment) -> dict[str, Any]:

@@ -41,6 +41,11 @@ class Inputs:
         for path, maker in needs:
             if not Path(path).is_file():
                 raise MissingInput(f"stage {stage} needs {path}: run --stage {maker}")
+        if data.test and not Path(data.test, "utt2labels").stat().st_size:
+            raise UserError(
+                f"{data.test}/utt2labels: a fold without test clips: give it some in stage "
+                "data, or leave it out of --folds"
+            )
 
     def needs_wave(self) -> bool:
         """Whether training reads waveforms."""

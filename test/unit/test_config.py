@@ -85,6 +85,9 @@ def test_bad_settings_are_named(layers, words):
         experiment(layers)
 
 
+CHAIN = {"name": "chain", "methods": [{"name": "noise"}, {"name": "peas"}]}
+
+
 def test_a_component_without_a_name_is_the_default_one():
     config = experiment({"loss": {"label_smoothing": 0.1}, "train": {"schedule": {"hold": 3}}})
     assert config.loss == {"name": "cross_entropy", "label_smoothing": 0.1}
@@ -100,6 +103,8 @@ def test_a_component_without_a_name_is_the_default_one():
         ({"features": {"name": "cpjku", "n_mels": -1}}, "features"),
         ({"augment": {"name": "mixup", "alpha": 0.0}}, "alpha must be positive"),
         ({"loss": {"label_smoothing": 2.0}}, "label_smoothing"),
+        ({"model": MODEL, "augment": {"name": "peas"}}, "cp_resnet does not"),
+        ({"model": {"name": "ssast", "size": "tiny", "pretext": "none"}, "augment": CHAIN}, "peas"),
         ({"train": {"schedule": {"hold": 9, "reach": 3}}}, "hold < reach"),
     ],
 )

@@ -44,6 +44,13 @@ def test_statistics_of_other_features_are_refused(corpus, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_fold_without_test_clips_is_not_trained(corpus, tmp_path):
+    (corpus / "data/c/fold1/test/utt2labels").write_text("")
+    with pytest.raises(UserError, match="test/utt2labels: a fold without test clips"):
+        Run(tmp_path / "run", tiny.config(corpus)).train(CPU)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_truncated_archive_is_one_line(corpus, tmp_path, workers):
     ark = corpus / "dump/c/feats.1.ark"
