@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -19,10 +21,13 @@ from matplotlib.figure import Figure
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a PNG in one piece and forget the figure."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, bbox_inches="tight")
+    """Write a PNG in one piece, unless that is what the file holds, and forget the figure."""
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=150, bbox_inches="tight")
     plt.close(figure)
+    if not (os.path.isfile(path) and Path(path).read_bytes() == drawn.getvalue()):
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(drawn.getvalue())
 
 
 def learning_curves(histories: Mapping[str, Sequence[Sequence[Mapping[str, float]]]]) -> Figure:
