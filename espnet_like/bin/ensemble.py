@@ -1,7 +1,7 @@
 """Stage ensemble: the mean of several runs' scores as one system.
 
 With --plan, the rows of a table that have `ensemble`; without --table, each row's runs together.
-With --runs, any runs that were scored on the same clips, of whatever recipe or configuration.
+With --runs, any runs of the recipe that were scored on the same clips, however configured.
 """
 
 from __future__ import annotations
