@@ -52,7 +52,9 @@ recipe_options() {
     fail "--test-set $test_set: choose test_public, test_private or test"
   fi
   # The published values are of the public part: others get a page of their own.
-  if [[ $test_set != test_public ]]; then results=$results/$test_set; fi
+  if [[ $test_set != test_public ]]; then
+    results=$results/$test_set title+=", $test_set (published values: test_public)"
+  fi
   published=$corpus norm=data/$corpus/norm system=$table splits=$folds repeats=$seeds
 }
 
