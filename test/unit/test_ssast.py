@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from espnet_like.augment import build_augmentation, one_hot
 from espnet_like.errors import UserError
 from espnet_like.models import MODELS, SSAST
 from espnet_like.models.patches import lay_out
 from espnet_like.models.summary import describe, macs, parameters, tap_shapes
-from espnet_like.models.transformer import resample_positions
+from espnet_like.models.transformer import Attention, resample_positions
 from espnet_like.registry import build
 
 
@@ -320,3 +321,29 @@ def test_parts_that_were_not_asked_for():
         model.reconstruct(features(1, 1, 40, 60))
     with pytest.raises(RuntimeError, match="pretext=trained"):
         model.pretext(features(1, 1, 40, 60), torch.tensor([[1]]), "generative")
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_bf16_is_that_of_the_fused_kernel(masked):
+    """Values and gradients, with tokens that may not be looked at and without."""
+    torch.manual_seed(0)
+    attention = Attention(48, 3)
+    x = torch.randn(2, 9, 48)
+    seen = torch.arange(9) < torch.tensor([[9], [4]]) if masked else None
+    found, expected = [], []
+    for results, autocast in ((found, True), (expected, False)):
+        own = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            if autocast:
+                y = attention(own, seen)
+            else:
+                q, k, v = attention.qkv(own).unflatten(-1, (3, 3, 16)).permute(2, 0, 3, 1, 4)
+                mask = None if seen is None else seen[:, None, None]
+                with sdpa_kernel(SDPBackend.MATH):
+                    y = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+                y = attention.proj(y.transpose(1, 2).flatten(2))
+        y.float().square().sum().backward()
+        results += [y.float(), own.grad]
+    for a, b in zip(found, expected, strict=True):
+        assert float((a - b).norm() / b.norm()) < 0.02
+    assert not torch.equal(found[0], expected[0])

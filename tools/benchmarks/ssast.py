@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,7 +22,7 @@ from espnet_like.augment.error_maps import ErrorMaps
 from espnet_like.augment.peas import PEAS
 from espnet_like.features.ssast_fbank import SSASTFbank
 from espnet_like.models.ssast import SSAST
-from espnet_like.models.transformer import Attention
+from espnet_like.models.transformer import CLASS_TOKENS, Attention
 from espnet_like.training.batches import Batch
 
 RATE, MEAN, STD = 16000, -6.6268077, 5.358466
@@ -40,7 +40,7 @@ TARGETS = {"same stride": (None, 1.84), "stride 16": ((16, 16), 1.4)}
 
 @section
 def ssast(work: Path, quick: bool) -> Iterator[Row]:
-    """SSAST's step in bf16 against a plain fp32 step; PEAS's passes; the selector's share"""
+    """SSAST's step and attention in bf16 against plain ones; PEAS's passes; the selector's share"""
     size, clips, repeats = ("tiny", 1, 1) if quick else ("base", 2, 5)
     frames = 128 if quick else 512
     waves = 0.1 * torch.randn(clips, 160 * frames, generator=torch.Generator().manual_seed(0))
@@ -52,6 +52,8 @@ def ssast(work: Path, quick: bool) -> Iterator[Row]:
         "random": step_of(_network(size, frames), batch, work, _peas(None, "random")),
         **{n: step_of(_network(size, frames), batch, work, own) for n, own in peas.items()},
         "selector": _selector(_network(size, frames), batch),
+        "attention": _attention(_network(size, frames), clips, Attention.forward),
+        "fused kernel": _attention(_network(size, frames), clips, _fused),
     }
     seconds = dict(zip(functions, in_turns(repeats, *map(here, functions.values())), strict=True))
 
@@ -62,6 +64,9 @@ def ssast(work: Path, quick: bool) -> Iterator[Row]:
     what = f"step, plain step, {size}, {clips} clips of {frames} frames"
     faster = paired(seconds["plain"], seconds["ours"])
     yield row(what, "ours", "plain", faster, (">=", 3.0))
+    faster = paired(seconds["fused kernel"], seconds["attention"])
+    what = "attention in bf16, PyTorch's fused kernel"
+    yield row(what, "attention", "fused kernel", faster, (">=", 1.5))
     for name, (_, most) in TARGETS.items():
         share = paired(seconds[name], seconds["random"])
         yield row(f"step of PEAS, random masks, {name}", name, "random", share, ("<=", most))
@@ -98,6 +103,28 @@ def _selector(model: SSAST, batch: Batch) -> Function:
     with torch.autocast("cpu", torch.bfloat16):
         peas.maps = PEAS.ask(peas, augment.Batch(*batch, model=model), [])
     return lambda: peas.draw(*batch, model=model)
+
+
+def _attention(
+    model: SSAST, clips: int, forward: Callable[[Attention, Tensor], Tensor]
+) -> Function:
+    """One block's attention and its gradients in bf16, with its products made by `forward`."""
+    tokens = torch.randn(
+        clips, CLASS_TOKENS + model.grid[0] * model.grid[1], model.v.norm.weight.numel()
+    )
+    block = model.v.blocks[0].attn
+
+    def both_ways() -> None:
+        with torch.autocast("cpu", torch.bfloat16):
+            forward(block, tokens).sum().backward()
+
+    return both_ways
+
+
+def _fused(own: Attention, x: Tensor) -> Tensor:
+    qkv = own.qkv(x).unflatten(-1, (3, own.heads, -1)).permute(2, 0, 3, 1, 4)
+    x = functional.scaled_dot_product_attention(*qkv)
+    return own.proj(x.transpose(1, 2).flatten(2))
 
 
 class PlainAttention(nn.Module):
