@@ -8,7 +8,8 @@
 Everything runs on one thread, as a job of a recipe does, and makes its own data in a temporary
 directory. Both sides of a ratio are timed in turns, A B A B, and the ratio is the median of the
 ratios of such pairs, so that a machine that is busy with other things slows both. Times are CPU
-time of the process, but for `wait`, which is about the clock on the wall.
+time of the process, but for `wait`, which is about the clock on the wall, and for `ssast` and
+`tagging` on a GPU, which they use where there is one.
 """
 
 from __future__ import annotations

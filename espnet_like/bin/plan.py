@@ -85,6 +85,9 @@ def main(argv: list[str] | None = None) -> None:
     write_plan(args.out, chosen)
     if args.stage not in ("waves", "all"):
         print(f"{args.stage}: {len(chosen)} of {len(runs)} runs to do", file=sys.stderr)
+    if args.stage in ("pretrain", "train", "prune") and (stale := sum(map(_stale, chosen))):
+        text = f"{stale} of them are there, of other settings or inputs: these are moved aside"
+        print(f"{args.stage}: {text}", file=sys.stderr)
     print(len(chosen))
 
 
@@ -176,6 +179,10 @@ def _pending(planned: Planned, stage: str) -> bool:
     if stage == "compress":
         return not (run_.stored() and (planned.directory / "compress.json").is_file())
     return not run_.inferred()
+
+
+def _stale(planned: Planned) -> bool:
+    return Run(planned.directory, planned.config).stale()
 
 
 def _numbers(text: str) -> list[int]:

@@ -44,6 +44,8 @@ from espnet_like.training.schedules import SCHEDULES
 from espnet_like.training.starts import load_start, need_start, start_file, trained_weights
 from espnet_like.training.trainer import Preempted, Trainer
 
+FINGERPRINT = "# fingerprint "  # in the first line of config.yaml
+
 log = logging.getLogger(__name__)
 
 
@@ -102,6 +104,17 @@ class Run:
         """Whether training is done with just these settings and inputs."""
         done = self.directory / "train.json"
         return done.is_file() and read_json(done)["fingerprint"] == self.fingerprint()
+
+    def stale(self) -> bool:
+        """Whether training will move aside what other settings or inputs have left here."""
+        return self._claimed_by() not in (None, self.fingerprint())
+
+    def _claimed_by(self) -> str | None:
+        """The fingerprint of what was last trained here."""
+        marker = self.directory / "config.yaml"
+        if not marker.is_file():
+            return None
+        return marker.read_text().partition("\n")[0].removeprefix(FINGERPRINT)
 
     def train(self, device: torch.device) -> None:
         """Train from where the run stands; a run of other settings is moved aside.
@@ -282,16 +295,15 @@ class Run:
 
     def _claim(self, fingerprint: str) -> None:
         """Make the directory this configuration's; what another one left is moved aside."""
-        marker = self.directory / "config.yaml"
-        text = f"# fingerprint {fingerprint}\n" + write_yaml(self.config.resolved())
-        if marker.is_file() and marker.read_text().splitlines()[0] != text.splitlines()[0]:
+        if self._claimed_by() not in (None, fingerprint):
             aside = self.directory.with_name(
                 f"{self.directory.name}.stale-{time.strftime('%Y%m%d-%H%M%S')}"
             )
             self.directory.rename(aside)
             print(f"{self.directory}: stale (settings or inputs changed), moved to {aside.name}")
         self.directory.mkdir(parents=True, exist_ok=True)
-        write_text(marker, text)
+        text = f"{FINGERPRINT}{fingerprint}\n" + write_yaml(self.config.resolved())
+        write_text(self.directory / "config.yaml", text)
         write_json(self.directory / "env.json", environment())
 
 

@@ -16,6 +16,7 @@ from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.features.dump import Settings
 from espnet_like.features.make_dump import dump_part, merge_parts
+from espnet_like.scoring.results import collect
 from espnet_like.scoring.score import score_run
 from espnet_like.scoring.tables import Planned
 from espnet_like.training.runs import Run
@@ -108,3 +109,16 @@ def test_accuracy_of_clips_with_several_labels_is_refused(corpus, tmp_path):
     run.infer(CPU)
     with pytest.raises(UserError, match="u24 has 2 labels"):
         score_run(Planned("row", "small", "none", 1, 0, run.directory, config))
+
+
+def test_a_result_says_whose_weights_were_scored(corpus, tmp_path):
+    """The best mean is known of all folds together: what lies here is the last epoch's."""
+    config = tiny.config(corpus, {"train": {"selection": "best_mean", "epochs": 1}})
+    run = Run(tmp_path / "run", config)
+    run.train(CPU)
+    run.infer(CPU)
+    planned = Planned("row", "small", "none", 1, 0, run.directory, config)
+    result = score_run(planned)
+    assert result["selection"] == "last"
+    (row,) = collect("t", [planned])
+    assert row.selection == "best_mean"

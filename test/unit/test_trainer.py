@@ -182,13 +182,16 @@ def test_a_loss_that_is_not_finite_stops_the_run(corpus, tmp_path, monkeypatch):
 
 def test_fresh_runs_stay_and_stale_ones_are_moved_aside(corpus, tmp_path, capsys):
     run = Run(tmp_path / "run", tiny.config(corpus))
+    assert not run.stale()  # nothing is there
     run.train(CPU)
+    assert not run.stale()
     made = (run.directory / "train.json").stat().st_mtime_ns
     run.train(CPU)
     assert (run.directory / "train.json").stat().st_mtime_ns == made
     other = Run(run.directory, tiny.config(corpus, {"train": {"epochs": 1}}))
-    assert not other.trained()
+    assert other.stale() and not other.trained()
     other.train(CPU)
+    assert not other.stale()
     assert "stale" in capsys.readouterr().out
     (aside,) = tmp_path.glob("run.stale-*")
     assert read_json(aside / "train.json")["epochs"] == 3

@@ -67,7 +67,7 @@ def section(function: Section) -> Section:
     return function
 
 
-Clock = Callable[[], float]  # does something once and says how many CPU seconds it took
+Clock = Callable[[], float]  # does something once and says how many seconds it took
 
 
 def in_turns(repeats: int, *clocks: Clock) -> list[list[float]]:
@@ -79,6 +79,21 @@ def in_turns(repeats: int, *clocks: Clock) -> list[list[float]]:
 def here(function: Callable[[], object]) -> Clock:
     """Times a call in this process."""
     return lambda: _seconds(function)
+
+
+def on(device: torch.device, function: Callable[[], object]) -> Clock:
+    """As `here`; on a GPU by the clock on the wall, until the GPU is done."""
+    if device.type == "cpu":
+        return here(function)
+
+    def clock() -> float:
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        function()
+        torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    return clock
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from time import perf_counter, process_time
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.measuring import Clock, Row, here, in_turns, paired, quiet, section, write_corpus
+from benchmarks.measuring import Clock, Row, in_turns, on, paired, quiet, section, write_corpus
 from espnet_like.augment import NoAugmentation, build_augmentation
 from espnet_like.augment.superposition import Superposition
 from espnet_like.data.excerpts import cut_in_two
@@ -59,7 +59,7 @@ def tagging(work: Path, quick: bool) -> Iterator[Row]:
             for batch in batches():
                 use(batch)
 
-        return _on_the_wall(run) if cuda else here(run)
+        return on(device, run)
 
     def ours() -> Iterator[Batch]:
         return clips.batches(chosen)
@@ -131,17 +131,6 @@ def _stepper(clips: Any, model: dict[str, int], work: Path) -> Callable[[Batch],
         directory=work,
         ranks=Ranks(),
     )._step
-
-
-def _on_the_wall(function: Callable[[], object]) -> Clock:
-    def clock() -> float:
-        torch.cuda.synchronize()
-        start = perf_counter()
-        function()
-        torch.cuda.synchronize()
-        return perf_counter() - start
-
-    return clock
 
 
 def _bucketing(part: int, steps: int) -> Clock:

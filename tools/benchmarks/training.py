@@ -88,7 +88,7 @@ def step_of(model: nn.Module, batch: Batch, work: Path, augmentation: Augmentati
         schedule=Constant(),
         augmentation=augmentation,
         clips=SimpleNamespace(
-            device=torch.device("cpu"),
+            device=batch.features.device,
             prepared=lambda batch, augmentation, *_: (batch, augmentation),
         ),
         monitor=None,
