@@ -147,6 +147,20 @@ def test_wrong_names_are_said_before_the_first_stage(recipe):
         assert words in said and "== stage" not in said
 
 
+def test_stages_and_options_of_the_tagger(recipe):
+    shown = recipe("fsdkaggle19", "--dry-run", "--stage", "train", "--stop-stage", "train")
+    assert shown.stderr == "== stage train_folds\n"  # what messages call stage train
+    few = recipe("fsdkaggle19", "--dry-run", "--demo", "--relabel-folds", "2 3").stdout
+    assert "--folds 2\\ 3" in few
+    for option, value, words in (
+        ("--relabel-folds", "1 16", "16 is not one of 1 to 15"),
+        ("--folds", "0", "0 is not one of 1 to 3"),
+        ("--test-set", "public", "choose test_public, test_private or test"),
+    ):
+        said = recipe("fsdkaggle19", option, value, code=2).stderr
+        assert words in said and "== stage" not in said
+
+
 @pytest.mark.parametrize("done", ["mini"], indirect=True)
 def test_interrupted_and_started_again(done, recipe, tree):
     """Ctrl-C in the middle of training: all processes end, the same command goes on."""
