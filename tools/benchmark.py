@@ -24,6 +24,7 @@ from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # read when the libraries are loaded, hence above the imports
+os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # as egs/common/path.sh
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch

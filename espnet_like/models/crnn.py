@@ -181,7 +181,8 @@ class ConvNormReLU(nn.Sequential):
 
 
 def _cleared(x: Tensor, beyond: Tensor | None) -> Tensor:
-    return x if beyond is None else x.masked_fill(beyond, 0.0)
+    # Not masked_fill: on a CPU `where` keeps the layout that the next steps are fastest with.
+    return x if beyond is None else torch.where(beyond, 0.0, x)
 
 
 def _last(outputs: Tensor, steps: Tensor | None) -> Tensor:
