@@ -67,7 +67,7 @@ def error_maps(
     stride: Stride = None,
     overlap: Overlap = "mean",
     lengths: Tensor | None = None,
-    padding: bool = True,
+    content: Tensor | None = None,
     gradients: bool = False,
 ) -> ErrorMaps:
     """Run the auxiliary tasks; the network and the state of random numbers stay as they are.
@@ -83,7 +83,7 @@ def error_maps(
         stride: of the patches; None for the network's own.
         overlap: what a cell gets that several patches guess.
         lengths: (B,) frames that are not padding, as the network is told; None when all are.
-        padding: padding's cells count.
+        content: (B, T) bool: frames whose cells count; None: all. Others are 0 in e_rec.
         gradients: the maps can be differentiated.
 
     Raises:
@@ -92,9 +92,7 @@ def error_maps(
     net = _reconstructing(model)
     patches = net.layout(x, stride)
     covered = (patches.count(x.device) > 0)[None]
-    inside = torch.ones_like(covered)
-    if lengths is not None and not padding:
-        inside = (torch.arange(x.shape[3], device=x.device) < lengths[:, None])[:, None]
+    inside = torch.ones_like(covered) if content is None else content[:, None]
     covered = covered & inside
     with torch.set_grad_enabled(gradients), at_rest(net):
         blind = score == "masked_rec"

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from espnet_like.augment.base import Augmentation, Batch, Op, Progress, Share, check_layers
+from espnet_like.augment.base import Augmentation, Batch, Op, Share, check_layers
+from espnet_like.augment.block_schedule import FREQUENCY, TIME, Rounding, Schedule
 from espnet_like.augment.block_selector import (
     Choice,
     Placement,
@@ -26,10 +27,7 @@ from espnet_like.augment.noise import uniform_field
 from espnet_like.augment.stripes import FillOp, MaxWidth, Placed, Stripes
 from espnet_like.errors import UserError
 
-FREQUENCY, TIME = 2, 3
-
 Masking = Literal["conventional", "random", "peas"]
-Rounding = Literal["floor", "round", "ceil", "bernoulli"]
 Window = Literal["max", "expected", "actual"]
 Fill = Literal["value", "clip_mean", "noise"]
 
@@ -68,7 +66,10 @@ class PEAS(Augmentation):
         rounding: of 0.1 e; `bernoulli` draws floor or ceil with that mean, once a batch.
         first_epoch: number of the first epoch in equation 3 and for the last fifth: 0 or 1.
         fixed_late: widths are fixed in the last fifth; None: unless `conventional`.
-        padding: blocks may lie on padding, as SSAST's do, and its errors count; it stays as it is.
+        padding: blocks may lie on padding, as SSAST's do, and its errors count. If not, no error
+            counts beyond a clip's length, nor in frames at its end that are one number throughout
+            (`ssast_fbank` pads to a fixed length), wherever `first` has moved them; and no block
+            lies beyond a clip's length.
         aux_loss: weights of the mean e_rec and the mean e_pred in the training loss. Not 0: their
             gradients reach the network in every step, whether a block is due or not, and, with
             `model.pretext: generative`, the layer that reconstructs as well.
@@ -177,7 +178,8 @@ class PEAS(Augmentation):
             if op.layer == 0:
                 x, _ = op(x, lengths)
         settings = (self.score, self.scaling, self.aux_stride, self.overlap)
-        return error_maps(batch.model, x, *settings, lengths, self.padding, any(self.aux_loss))
+        content = None if self.padding else _content(batch, before, lengths)
+        return error_maps(batch.model, x, *settings, lengths, content, any(self.aux_loss))
 
     def _loss(self, maps: ErrorMaps) -> Tensor:
         """(B,) lambda_1 mean(e_rec) + lambda_2 mean(e_pred)."""
@@ -216,6 +218,20 @@ class PEAS(Augmentation):
         return FixedStripes(MaxWidth(count=most), size, units, at=Placed(start, width))
 
 
+def _content(batch: Batch, before: list[Op], lengths: Tensor | None) -> Tensor:
+    """(B, T) bool: frames that are not padding after the ops `before` at the input."""
+    x = batch.features
+    last = x[:, :1, :1, -1:]
+    padded = (x == last).all(2).all(1).flip(1).cumprod(1).flip(1).bool()
+    if lengths is not None:
+        padded |= torch.arange(x.shape[3], device=x.device) >= lengths[:, None]
+    marked = padded[:, None, None].to(x.dtype)
+    for op in before:  # what moves frames moves the marks; noise leaves them near 0 and 1
+        if op.layer == 0:
+            marked, _ = op(marked, lengths)
+    return marked[:, 0, 0] < 0.5
+
+
 @dataclass(frozen=True, eq=False)
 class AuxiliaryLoss(Op):
     """What the auxiliary tasks add to the training loss, `loss` (B,); the map stays as it is."""
@@ -225,40 +241,6 @@ class AuxiliaryLoss(Op):
 
     def __call__(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Share | None]:
         return x, None
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How many blocks are adaptive (equation 3), and when the last fifth has begun.
-
-    Args: as `PEAS` explains; `joint` is its count.
-    """
-
-    joint: bool = False
-    single: bool = False
-    rounding: Rounding = "floor"
-    first_epoch: int = 0
-
-    def late(self, progress: Progress) -> bool:
-        """e >= 0.8 e_t, in integers."""
-        return 5 * (progress.epoch + self.first_epoch) >= 4 * progress.epochs
-
-    def number(self, blocks: int, progress: Progress, unit: int = 0) -> int:
-        """n_a of `blocks` blocks; `unit`, of 0 .. 9, decides where `bernoulli` rounds up."""
-        if blocks <= 1 and not self.single:
-            return blocks
-        tenths = progress.epoch + self.first_epoch + 9 * blocks * self.late(progress)
-        more = {"floor": 0, "round": 5, "ceil": 9, "bernoulli": 9 - unit}[self.rounding]
-        return min(blocks, (tenths + more) // 10)
-
-    def adaptive(self, blocks: dict[int, int], batch: Batch) -> dict[int, int]:
-        """n_a of each axis."""
-        unit = batch.integer(0, 10) if self.rounding == "bernoulli" else 0
-        if not self.joint:
-            return {axis: self.number(n, batch.progress, unit) for axis, n in blocks.items()}
-        total = self.number(sum(blocks.values()), batch.progress, unit)
-        time = min(blocks[TIME], max(-(-total // 2), total - blocks[FREQUENCY]))
-        return {FREQUENCY: total - time, TIME: time}
 
 
 @dataclass(frozen=True)

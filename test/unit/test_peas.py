@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from espnet_like.augment import PEAS, Progress, SSASTMasks, build_augmentation
+from espnet_like.augment.block_schedule import FREQUENCY, TIME, Schedule
 from espnet_like.augment.block_selector import choose_windows, place_in_windows
 from espnet_like.augment.error_maps import error_maps
-from espnet_like.augment.peas import FREQUENCY, TIME, Schedule
 from espnet_like.errors import UserError
 from espnet_like.models import SSAST, CPResNet
 
@@ -484,12 +484,37 @@ def test_padding_is_masked_or_not(model, batch):
     assert max(reached) > 9
 
 
+def test_errors_of_a_fixed_length_s_padding_may_be_left_out(model, batch):
+    """SSAST's front end pads with a number, and its roll moves that into the clip."""
+    x = batch[0].clone()
+    x[0, :, :, 45:] = 0.618
+    x[1, :, :, 52:55] = 0.618  # in the middle: content
+    x[2, :, 1:, 57:] = 0.618  # one bin differs: content
+    first = [{"name": "noise"}, {"name": "time_roll", "low": 4, "high": 4}]
+    seen = []
+
+    class Watched(PEAS):
+        def ask(self, batch, before):
+            maps = super().ask(batch, before)
+            seen.append(maps.covered)
+            return maps
+
+    for padding in (False, True):
+        draw(Watched(padding=padding, first=first, **SMALL), (x, batch[1]), model)
+    expected = torch.zeros(3, 40, 60, dtype=torch.bool)
+    expected[:, :36, :56] = True
+    assert torch.equal(seen[1].expand(3, -1, -1), expected)
+    expected[0, :, :4] = expected[0, :, 49:] = False  # frames 45 to 59, four later
+    assert torch.equal(seen[0], expected)
+
+
 def test_a_clip_s_errors_do_not_depend_on_its_batch(model, batch):
     x, lengths = batch[0].clone(), torch.tensor([60, 37, 20])
     for clip, n in enumerate(lengths.tolist()):
         x[clip, :, :, n:] = 0
     for scaling in ("raw", "standardize"):
-        maps = error_maps(model, x, "e_pred", scaling, lengths=lengths, padding=False)
+        content = torch.arange(60) < lengths[:, None]
+        maps = error_maps(model, x, "e_pred", scaling, lengths=lengths, content=content)
         for clip, n in enumerate(lengths.tolist()):
             alone = error_maps(model, x[clip : clip + 1, :, :, :n], "e_pred", scaling)
             for axis in (FREQUENCY, TIME):
