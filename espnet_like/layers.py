@@ -70,15 +70,37 @@ def shared_conf(conf: Path) -> Path:
 
 
 def merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `layer` laid over it; neither is changed."""
+    """`base` with `layer` laid over it; neither is changed.
+
+    Components in a list, as a chain has them, are reached by their names:
+    `{methods: {peas: {score: e_rec}}}`.
+
+    Raises:
+        UserError: a list has no such component, or several.
+    """
     merged = dict(base)
     for key, value in layer.items():
         old = merged.get(key)
         if isinstance(old, Mapping) and isinstance(value, Mapping):
             renamed = "name" in old and value.get("name", old["name"]) != old["name"]
             merged[key] = dict(value) if renamed else merge(old, value)
+        elif isinstance(old, list) and isinstance(value, Mapping):
+            merged[key] = _merge_named(old, value, key)
         else:
             merged[key] = value
+    return merged
+
+
+def _merge_named(base: list[Any], layer: Mapping[str, Any], where: str) -> list[Any]:
+    merged = list(base)
+    names = [item.get("name") if isinstance(item, Mapping) else item for item in base]
+    for name, value in layer.items():
+        if names.count(name) != 1 or not isinstance(value, Mapping):
+            listed = ", ".join(map(str, names))
+            raise UserError(f"{where}.{name}: one of the list's components by name: {listed}")
+        place = names.index(name)
+        old = base[place] if isinstance(base[place], Mapping) else {"name": name}
+        merged[place] = merge({"layer": old}, {"layer": value})["layer"]
     return merged
 
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from espnet_like.augment import Augmentation, build_augmentation
 from espnet_like.augment.base import Batch, Progress
-from espnet_like.augment.peas import FREQUENCY, PEAS, TIME
+from espnet_like.augment.block_schedule import FREQUENCY, TIME
+from espnet_like.augment.peas import PEAS
 from espnet_like.config import experiment
 from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.features import FRONT_ENDS

@@ -19,6 +19,17 @@ def test_later_layers_win_key_by_key():
     assert base["seed"] == 1 and "eps" not in base["train"]["optimizer"]
 
 
+def test_components_of_a_list_are_reached_by_their_names():
+    base = {"augment": {"name": "chain", "methods": [{"name": "mixup"}, {"name": "peas", "n": 1}]}}
+    layer = {"augment": {"methods": {"peas": {"score": "e_rec"}}}}
+    found = merge(base, layer)["augment"]["methods"]
+    assert found == [{"name": "mixup"}, {"name": "peas", "n": 1, "score": "e_rec"}]
+    assert base["augment"]["methods"][1] == {"name": "peas", "n": 1}
+    for wrong in ({"zoom": {"n": 1}}, {"peas": 3}):
+        with pytest.raises(UserError, match=r"methods\.(zoom|peas): .* by name: mixup, peas"):
+            merge(base, {"augment": {"methods": wrong}})
+
+
 def test_another_component_replaces_the_whole():
     old = {"augment": {"name": "mixup", "alpha": 0.2}}
     assert merge(old, {"augment": {"name": "none"}}) == {"augment": {"name": "none"}}
