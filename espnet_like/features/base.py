@@ -28,6 +28,8 @@ class FrontEnd(nn.Module):
 
     #: Feature maps that each channel of the audio gives.
     maps: ClassVar[int] = 1
+    #: Every clip gets the same number of frames, and all of them count.
+    one_length = False
 
     def __init__(self, sample_rate: int, num_bins: int) -> None:
         super().__init__()

@@ -42,6 +42,7 @@ class SSASTFbank(KaldiFbank):
         if std <= 0 or (frames is not None and frames < 1):
             raise ValueError(f"std {std} and frames {frames} must be positive")
         self.frames, self.mean, self.std = frames, mean, std
+        self.one_length = frames is not None
 
     def frame_lengths(self, lengths: Tensor) -> Tensor:
         own = super().frame_lengths(lengths)

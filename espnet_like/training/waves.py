@@ -77,7 +77,7 @@ class WaveSet(ClipSet):
         )
         features, frames = self.front(wave, lengths)
         features = self.normalize(features).contiguous()
-        if lengths is None:
+        if lengths is None or self.front.one_length:
             return Batch(features, targets, None), then
         return Batch(zero_padding(features, frames), targets, frames), then
 

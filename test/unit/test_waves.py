@@ -11,11 +11,14 @@ import torch
 from espnet_like.augment import NoAugmentation
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
-from espnet_like.features.dump import Settings
+from espnet_like.features.dump import FeatureDump, Settings
 from espnet_like.features.make_dump import dump_part, merge_parts
+from espnet_like.features.normalize import Normalize
+from espnet_like.features.ssast_fbank import SSASTFbank
 from espnet_like.files import read_json
 from espnet_like.training.runs import Run
 from espnet_like.training.trainer import Trainer
+from espnet_like.training.waves import WaveSet
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny
@@ -128,3 +131,19 @@ def test_waveforms_of_another_rate_are_refused(tmp_path):
     root = add_waves(tiny.make(tmp_path / "corpus"), rate=4000)
     with pytest.raises(UserError, match=r"'sample_rate': 4000.*'sample_rate': 8000"):
         Run(tmp_path / "run", config(root, {"name": "wave_mixup"})).train(CPU)
+
+
+def test_clips_brought_to_one_length_have_no_padding(tmp_path):
+    """SSAST looks at what its front end puts after a clip, in training as in scoring."""
+    root = add_waves(tiny.make(tmp_path, unequal=True), rate=16000)
+    data = DataDir.load(root / "data/c/fold1/train")
+    front = SSASTFbank(frames=90)
+    still = Normalize(torch.zeros(128), torch.ones(128))
+    clips = WaveSet(data, FeatureDump(root / "dump/raw"), front, still, CPU)
+    [batch] = clips.batches([[0, 1, 2]])
+    assert batch.lengths is not None and len(set(batch.lengths.tolist())) > 1
+    prepared, _ = clips.prepared(batch, NoAugmentation())
+    assert prepared.lengths is None and prepared.features.shape[3] == 90
+    for clip, length in enumerate(batch.lengths.tolist()):
+        wave = batch.features[clip : clip + 1, :, 0, :length].float() / 32768
+        torch.testing.assert_close(prepared.features[clip : clip + 1], front(wave)[0])
