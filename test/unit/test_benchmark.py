@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from espnet_like.augment import AUGMENTATIONS
+from espnet_like.models import SSAST
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tools"
@@ -54,20 +55,40 @@ def test_ssast_is_timed_with_and_without_peas(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
     assert [row["what"].split(",")[0] for row in rows] == [
-        "step", "step of PEAS", "step of PEAS", "selector",
+        "step", "arithmetic of the step", "attention in bf16", "step of PEAS", "step of PEAS",
+        "selector",
     ]  # fmt: skip
-    assert all(row["ratio"] > 0 and row["target"] for row in rows)
+    assert all(row["ratio"] > 0 for row in rows)
+    assert [bool(row["target"]) for row in rows] == [True, False, True, True, True, True]
 
 
 def test_the_plain_network_is_the_same_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(TOOLS))
     from benchmarks import ssast
 
-    model, other = (ssast._network("tiny", 64).eval() for _ in range(2))
+    model, other = (SSAST(size="tiny", frames=64).eval() for _ in range(2))
+    other.load_state_dict(model.state_dict())
+    tokens = torch.randn(2, 34, 192)
+    torch.testing.assert_close(
+        ssast._fused(model.v.blocks[0].attn, tokens), model.v.blocks[0].attn(tokens)
+    )
     for block in other.v.blocks:
         block.attn = ssast.PlainAttention(block.attn)
     x = torch.randn(2, 1, 128, 64)
     torch.testing.assert_close(other(x), model(x))
+
+
+def test_operations_are_counted_as_the_formula_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SSAST forward: 12 (24 N D^2 + 4 N^2 D) + 2 N_p 256 D for a clip, and the head."""
+    monkeypatch.syspath_prepend(str(TOOLS))
+    from benchmarks import ssast
+
+    model = SSAST(num_classes=10, size="tiny", frames=64, stride=(16, 16)).eval()
+    n, patches, width = 34, 32, 192
+    blocks = 12 * (24 * n * width**2 + 4 * n**2 * width)
+    expected = blocks + 2 * patches * 256 * width + 2 * width * 10
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert ssast._flops(lambda: model(torch.randn(1, 1, 128, 64))) == expected
 
 
 def test_the_plain_loader_of_tagging_makes_the_same_batches(
