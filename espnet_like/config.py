@@ -56,7 +56,7 @@ def try_out(config: Experiment) -> None:
 
     Raises:
         UserError: a value out of range; names its component. An augmentation that asks the network
-            what it does not know.
+            what it does not know, or that does not fit features of `input_shape`.
     """
     import torch
 
@@ -71,6 +71,9 @@ def try_out(config: Experiment) -> None:
             f"augment: peas asks a network that reconstructs, {config.model['name']} does not: "
             "choose --model ssast_..., with pretext frozen"
         )
+    if config.input_shape and "augment" in built:
+        *maps, frames = config.input_shape
+        built["augment"].check((*maps, min(frames, config.train.crop_frames or frames)))
 
 
 def identity(config: Experiment) -> dict[str, Any]:

@@ -193,6 +193,13 @@ class Augmentation(ABC):
     needs_wave: bool = False
     needs_reconstruction: bool = False
 
+    def check(self, shape: tuple[int, ...]) -> None:  # noqa: B027
+        """Features of this (C, F, T) can be augmented so.
+
+        Raises:
+            UserError: they cannot; names the setting.
+        """
+
     def draw_wave(
         self,
         wave: Tensor,

@@ -27,6 +27,10 @@ class Chain(Augmentation):
         self.needs_wave = any(method.needs_wave for method in self.methods)
         self.needs_reconstruction = any(m.needs_reconstruction for m in self.methods)
 
+    def check(self, shape: tuple[int, ...]) -> None:
+        for method in self.methods:
+            method.check(shape)
+
     def mix_waves(self, batch: Batch) -> Waves:
         rest = []
         for method in self.methods:

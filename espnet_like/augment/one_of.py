@@ -46,6 +46,10 @@ class OneOf(Augmentation):
         self.needs_wave = any(method.needs_wave for method in self.methods)
         self.needs_reconstruction = any(m.needs_reconstruction for m in self.methods)
 
+    def check(self, shape: tuple[int, ...]) -> None:
+        for method in self.methods:
+            method.check(shape)
+
     def choose(self, generator: torch.Generator | None) -> Augmentation:
         """The method of one batch."""
         index = torch.multinomial(self.probabilities, 1, generator=generator)

@@ -137,7 +137,15 @@ class PEAS(Augmentation):
         self.acts = check_layers(layers)
         self.layers = tuple(sorted({*self.acts, *(k for m in self.first for k in m.layers)}))
 
+    def check(self, shape: tuple[int, ...]) -> None:
+        for axis, key, cells in ((-2, "freq_width", "bins"), (-1, "time_width", "frames")):
+            most = self.widths[axis + 4]
+            if most > shape[axis]:
+                text = f"a mask of {most} {cells}, but there are only {shape[axis]}"
+                raise UserError(f"augment.{key}: {text}")
+
     def ops(self, batch: Batch) -> list[Op]:
+        self.check(batch.features.shape)
         before = [op for method in self.first for op in method.ops(batch)]
         layer = self.acts[batch.integer(0, len(self.acts))]
         units = {
@@ -192,10 +200,6 @@ class PEAS(Augmentation):
     ) -> Stripes:
         """The blocks of one axis: the first `due` adaptive if there are maps, the rest random."""
         size, most = batch.features.shape[axis], self.widths[axis]
-        if most > size:
-            name = {FREQUENCY: "freq_width", TIME: "time_width"}[axis]
-            what = {FREQUENCY: "bins", TIME: "frames"}[axis]
-            raise UserError(f"augment.{name}: a mask of {most} {what}, but there are only {size}")
         end = torch.full((len(batch.features),), size, device=units.device)
         if axis == TIME and not self.padding and batch.lengths is not None:
             end = batch.move(batch.lengths).long()

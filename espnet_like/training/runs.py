@@ -326,7 +326,7 @@ def _monitored(config: Experiment) -> str | None:
 
 
 def _check_fit(model: nn.Module, augmentation: Augmentation, shape: tuple[int, ...]) -> None:
-    """The model can take features of this (C, F, T), and has the layers to augment."""
+    """Features of this (C, F, T) fit the model and the augmentation, whose layers the model has."""
     try:
         taps = list(tap_shapes(model, shape))
     except RuntimeError as error:
@@ -337,6 +337,7 @@ def _check_fit(model: nn.Module, augmentation: Augmentation, shape: tuple[int, .
     if (last := max(augmentation.layers, default=0)) >= len(taps):
         names = ", ".join(f"{k} {name}" for k, name in enumerate(taps))
         raise UserError(f"augment.layers: there is no layer {last}; the model has {names}")
+    augmentation.check(shape)
 
 
 @contextmanager

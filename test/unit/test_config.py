@@ -97,6 +97,11 @@ def test_bad_settings_are_named(layers, words):
 
 
 CHAIN = {"name": "chain", "methods": [{"name": "noise"}, {"name": "peas"}]}
+SHORT = {
+    "model": {"name": "ssast", "size": "tiny"},
+    "input_shape": [1, 128, 128],
+    "train": {"crop_frames": 90},
+}
 
 
 def test_a_component_without_a_name_is_the_default_one():
@@ -117,6 +122,9 @@ def test_a_component_without_a_name_is_the_default_one():
         ({"model": MODEL, "augment": {"name": "peas"}}, "cp_resnet does not"),
         ({"model": {"name": "ssast", "size": "tiny", "pretext": "none"}, "augment": CHAIN}, "peas"),
         ({"train": {"schedule": {"hold": 9, "reach": 3}}}, "hold < reach"),
+        ({**SHORT, "augment": {"name": "peas"}}, r"time_width: a mask of 96 .* only 90"),
+        ({**SHORT, "augment": CHAIN}, r"time_width: a mask of 96 .* only 90"),
+        ({**SHORT, "input_shape": [1, 20, 128], "augment": CHAIN}, r"freq_width: .* only 20"),
     ],
 )
 def test_values_that_only_a_component_knows_are_tried(layers, words):
