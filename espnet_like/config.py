@@ -76,16 +76,23 @@ def try_out(config: Experiment) -> None:
         built["augment"].check((*maps, min(frames, config.train.crop_frames or frames)))
 
 
+#: Keys that only take time and memory: with other values, a run is the same one.
+ONLY_TIME = (
+    "train.workers", "train.checkpoint_steps", "train.checkpoint_seconds", "data.in_memory",
+)  # fmt: skip
+
+
 def identity(config: Experiment) -> dict[str, Any]:
     """What `config` sets apart from the defaults, without seed, data and what only takes time.
 
     A key that the program learns later, at its default, leaves the identity of old runs alone.
     """
     chosen, defaults = config.resolved(), Experiment().resolved()
+    for key in ONLY_TIME:
+        part, name = key.split(".")
+        del chosen[part][name]
     for key in ("seed", "data", "input_shape"):
         del chosen[key]
-    for key in ("workers", "checkpoint_steps", "checkpoint_seconds"):
-        del chosen["train"][key]
     for key in ("init", "pretrained"):
         if (chosen["train"][key] or {}).get("config"):
             del chosen["train"][key]["weights"]

@@ -40,22 +40,45 @@ check_numbers() {
   done
 }
 
+# apart WORDS: results go to a page that says so.
+apart() {
+  title+=", $1" results=$results/${1// /_}
+}
+
 recipe_options() {
+  local all_relabel
+  all_relabel=$(seq -s ' ' 15)
   if $demo; then
     if [[ $model == crnn ]]; then model=crnn_small; fi
-    table=${table:+demo} relabel_folds=${relabel_folds:-1 6 11}
+    table=${table:+demo} all_relabel="1 6 11"
   fi
-  relabel_folds=${relabel_folds:-$(seq -s ' ' 15)}
+  if $valid; then fail "--valid: no part is held out to choose an epoch, as in the report"; fi
+  # Other clips, labels or test parts than the report's: their results get a page of their own.
+  if [[ $relabel_folds && $relabel_folds != "$all_relabel" ]]; then
+    apart "relabelled by folds $relabel_folds"
+  fi
+  if [[ $relabel_seed != 0 ]]; then apart "relabelled with seed $relabel_seed"; fi
+  if ! $drop_known_bad; then apart "with known bad clips"; fi
+  if [[ $max_seconds != 30 ]]; then apart "clips of up to $max_seconds s"; fi
+  relabel_folds=${relabel_folds:-$all_relabel}
   check_numbers --relabel-folds "$relabel_folds" 15
   check_numbers --folds "$folds" 3
   if [[ ! $test_set =~ ^test(_public|_private)?$ ]]; then
     fail "--test-set $test_set: choose test_public, test_private or test"
   fi
-  # The published values are of the public part: others get a page of their own.
   if [[ $test_set != test_public ]]; then
-    results=$results/$test_set title+=", $test_set (published values: test_public)"
+    apart "$test_set"
+    title+=" (published values: test_public)"
   fi
   published=$corpus norm=data/$corpus/norm system=$table splits=$folds repeats=$seeds
+}
+
+# What is scored are the clips that the page will name.
+check_test_set() {
+  local scored=data/$corpus/fold${folds%%[ ,]*}/test/utt2labels
+  if ! $dry_run && [[ -f $scored ]] && ! cmp -s "$scored" "data/$published/$test_set/utt2labels"; then
+    fail "$scored: not the clips of $test_set: run --stage relabel --test-set $test_set" 3
+  fi
 }
 
 # Up to the relabelling, stages are about the published corpus and the models that relabel, which
@@ -64,6 +87,7 @@ recipe_stage() {
   case $1 in
     train_final | infer | score | ensemble | report | pack)
       corpus=${published}_relabelled table=$system folds=$splits seeds=$repeats
+      if [[ $1 != train_final ]]; then check_test_set; fi
       ;;
     *) corpus=$published table='' folds=$relabel_folds seeds=$relabel_seed ;;
   esac
@@ -102,7 +126,12 @@ stage_relabel() {
     --data "data/$corpus" --out "data/${corpus}_relabelled" "${options[@]}"
 }
 
-stage_train_final() { train_ train; }
+stage_train_final() {
+  if ! $dry_run && [[ ! -f data/$corpus/prepared.json ]]; then
+    fail "data/$corpus is not there: run --stage relabel" 3
+  fi
+  train_ train
+}
 
 stage_ensemble() {
   plan_ all

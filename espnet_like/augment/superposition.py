@@ -16,7 +16,7 @@ from espnet_like.augment.none import NoAugmentation
 from espnet_like.augment.pairs import choose
 from espnet_like.augment.waveforms import WaveMethod, content
 
-SILENT = 1e-3  # the least peak that a partner is divided by
+SILENT = 1e-3  # the least peak that a partner is divided by, and the level of one over silence
 
 
 class Pairs(NamedTuple):
@@ -160,7 +160,9 @@ def superpose(wave: Tensor, other: Tensor, ours: Tensor, theirs: Tensor, drawn: 
         drawn: see `Pairs`, on the CPU.
     """
     own, part = (x.to(wave.device, non_blocking=True) for x in (drawn.own, drawn.part))
-    part = part * _peak(wave) / _peak(other).clamp(min=SILENT)
+    level = _peak(wave)
+    level = torch.where(level > 0, level, SILENT)  # or its tags would name what nobody hears
+    part = part * level / _peak(other).clamp(min=SILENT)
     lead = (-drawn.delay).clamp(min=0)  # of x_j over x_i
     out = wave.new_zeros(*wave.shape[:2], int(drawn.samples.max()))
     # Clip by clip: the places are the host's, and to gather cells takes thirty times as long.

@@ -14,7 +14,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from espnet_like.config import experiment, identity, parse_overrides, try_out
+from espnet_like.config import ONLY_TIME, experiment, identity, parse_overrides, try_out
 from espnet_like.errors import UserError
 from espnet_like.files import digest
 from espnet_like.layers import find_conf, merge, read_part, read_yaml
@@ -273,9 +273,10 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _short(overlaid: Mapping[str, Any]) -> list[str]:
-    """`key=value`, without the key's first part."""
+    """`key=value`, without the key's first part; of what makes another run."""
     return [
         f"{key.split('.', 1)[-1]}="
         + (value if isinstance(value, str) else json.dumps(value).strip("[]{}"))
         for key, value in overlaid.items()
+        if key not in ONLY_TIME
     ]

@@ -90,12 +90,13 @@ class Inputs:
     def clips(self, directory: str, device: torch.device) -> ClipSet:
         """The clips of a data directory, normalised by the training part's statistics.
 
-        Parts of recordings that the dump of features has as a whole come from waveforms.
+        Parts of recordings that the dump of features has as a whole come from waveforms, from
+        archives: they are read once, and there are many.
         """
         config, whole = self.config, DataDir.load(directory)
         dump = FeatureDump(config.data.dump)
         if is_cut_from(dump, whole):
-            return self.waves(directory, device)
+            return self.waves(directory, device, in_memory=False)
         check_dump(dump, config.features, config.audio)
         clips = ClipSet(
             whole,
@@ -108,12 +109,13 @@ class Inputs:
         self._check_model(directory, clips, dump)
         return clips
 
-    def waves(self, directory: str, device: torch.device) -> WaveSet:
+    def waves(self, directory: str, device: torch.device, in_memory: bool | None = None) -> WaveSet:
         """The clips of a data directory as waveforms, with the front end of its features."""
         whole, dump = self._audible(directory)
         data, train = self.config.data, self.config.train
         common = self._from_waves(device)
-        clips = WaveSet(whole, dump, *common, data.in_memory, train.workers)
+        where = data.in_memory if in_memory is None else in_memory
+        clips = WaveSet(whole, dump, *common, where, train.workers)
         self._check_model(directory, clips, dump)
         return clips
 
@@ -168,7 +170,14 @@ def _without_mixer(augmentation: Augmentation) -> tuple[Superposition | None, Au
     """The method that mixes examples of a pool, and the others."""
     methods = augmentation.methods if isinstance(augmentation, Chain) else [augmentation]
     mixers = [method for method in methods if isinstance(method, Superposition)]
-    if len(mixers) > 1:
-        raise UserError("augment: train.pool mixes by one superposition, not by several")
+    if len(mixers) + sum(map(_superposes, set(methods) - set(mixers))) > len(mixers[:1]):
+        raise UserError(
+            "augment: train.pool mixes by one superposition, at the top or in a chain there"
+        )
     rest = Chain([method for method in methods if method not in mixers])
     return (mixers[0] if mixers else None), rest
+
+
+def _superposes(method: Augmentation) -> bool:
+    inside = getattr(method, "methods", [])
+    return isinstance(method, Superposition) or any(map(_superposes, inside))

@@ -270,7 +270,7 @@ class Trainer:
             "left %s",
             *(done, total, row["loss"], 100 * row["accuracy"], monitor, row["lr"]),
             *(row["clips_per_second"], 100 * row["waiting"]),
-            time.strftime("%H:%M:%S", time.gmtime(left)),
+            _clock(left),
         )
         if events:
             for name, value in row.items():
@@ -290,6 +290,8 @@ class Trainer:
                 renew_batch_norm(averaged, self._all_batches())
             save_weights(target, averaged.state_dict(), epoch=f"mean of {self.average.count}")
         else:
+            if self.average:
+                log.warning("train.average.start was not reached: the last weights, no mean")
             save_weights(target, self.model.state_dict(), epoch=str(state.epoch))
 
     def _all_batches(self) -> Iterator[Batch]:
@@ -309,3 +311,9 @@ class Trainer:
 
     def _on_sigterm(self, *_: Any) -> None:
         self.stop = True
+
+
+def _clock(seconds: float) -> str:
+    """Hours, of which there may be many, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest:02d}"

@@ -156,9 +156,27 @@ def test_stages_and_options_of_the_tagger(recipe):
         ("--relabel-folds", "1 16", "16 is not one of 1 to 15"),
         ("--folds", "0", "0 is not one of 1 to 3"),
         ("--test-set", "public", "choose test_public, test_private or test"),
+        ("--valid", "true", "no part is held out"),
     ):
         said = recipe("fsdkaggle19", option, value, code=2).stderr
         assert words in said and "== stage" not in said
+    last = ["--stage", "report", "--stop-stage", "report", "--dry-run"]
+    for options, page in (
+        (["--relabel-seed", "2"], "--out ./relabelled_with_seed_2 "),
+        (["--relabel-folds", "1 6"], "--out ./relabelled_by_folds_1_6 "),
+        (["--relabel-folds", "1 6", "--demo"], "--out exp/demo/relabelled_by_folds_1_6 "),
+        (["--relabel-folds", "1 6 11", "--demo"], "--out exp/demo "),
+        (["--max-seconds", "60"], "--out ./clips_of_up_to_60_s "),
+        ([], "--out . "),
+    ):
+        assert page in recipe("fsdkaggle19", *last, *options).stdout
+
+
+@pytest.mark.parametrize("done", ["fsdkaggle19"], indirect=True)
+def test_scores_are_of_the_test_set_that_the_page_names(done, recipe):
+    other = ["--demo", "--stage", "infer", "--stop-stage", "infer", "--test-set", "test_private"]
+    said = recipe("fsdkaggle19", *other, code=3).stderr
+    assert "not the clips of test_private: run --stage relabel --test-set test_private" in said
 
 
 @pytest.mark.parametrize("done", ["mini"], indirect=True)

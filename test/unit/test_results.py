@@ -114,7 +114,9 @@ def test_overrides_reach_every_row_and_its_directory(place):
 def test_what_changes_no_number_leaves_the_row_its_name(place):
     table = read_table(place.conf / "tables" / "t.yaml")
     for overrides in ([], ["--data.in_memory", "false", "--train.workers", "1"]):
-        assert {r.row for r in plan(place, table, overrides)} == {"plain", "masked"}
+        runs = list(plan(place, table, overrides))
+        assert {r.row for r in runs} == {"plain", "masked"}
+        assert {r.directory for r in runs} == {r.directory for r in plan(place, table, [])}
 
 
 def test_stage_feats_asks_which_runs_change_waveforms(place, capsys):

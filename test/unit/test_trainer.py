@@ -22,7 +22,7 @@ from espnet_like.models import CPResNet
 from espnet_like.training import checkpoint, seeds
 from espnet_like.training.ranks import Ranks
 from espnet_like.training.runs import Run, _check_fit
-from espnet_like.training.trainer import Trainer
+from espnet_like.training.trainer import Trainer, _clock
 
 sys.path.insert(0, str(Path(__file__).parent))
 import tiny
@@ -353,6 +353,18 @@ def test_a_broken_checkpoint_is_refused(corpus, tmp_path):
     (run.directory / "checkpoints" / "last.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(UserError, match="not a whole checkpoint"):
         run.train(CPU)
+
+
+def test_the_time_that_is_left_may_be_days():
+    shown = [_clock(seconds) for seconds in (0, 59.6, 3600 * 50 + 61)]
+    assert shown == ["00:00:00", "00:01:00", "50:01:01"]
+
+
+def test_an_average_that_never_began_is_said(corpus, reference, tmp_path, caplog):
+    layers = {"train": {"average": {"start": 100, "unit": "iteration"}}}
+    weights = trained(tmp_path / "run", tiny.config(corpus, layers))
+    assert_same(weights, reference)
+    assert "train.average.start was not reached" in (tmp_path / "run/train.log").read_text()
 
 
 def test_seeds_never_meet():
