@@ -106,7 +106,7 @@ def test_a_step_of_tagging_is_taken_apart(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]
     names = [row["what"].split(",")[0].partition(" on ")[0] for row in rows]
     shares = ["reading and mixing", "features", "bucketing"]
-    assert names == [*shares, "batches of one core", "steps"]
+    assert names == [*shares, "batches of one core", "steps", "steps"]
     assert all(row["ours"] >= 0 and row["other"] > 0 for row in rows)
 
 
