@@ -65,15 +65,34 @@ def try_out(config: Experiment) -> None:
         if spec := _component(config, key):
             with torch.device("meta" if key == "model" else "cpu"):
                 built[key] = build(registry, spec, key)
-    asks = "augment" in built and built["augment"].needs_reconstruction
-    if asks and "model" in built and not hasattr(built["model"], "gpredlayer"):
+    augmentation, model = built.get("augment"), built.get("model")
+    if augmentation is not None and model is not None:
+        try_together(config, model, augmentation)
+    if config.input_shape and augmentation is not None:
+        *maps, frames = config.input_shape
+        augmentation.check((*maps, min(frames, config.train.crop_frames or frames)))
+
+
+def try_together(config: Experiment, model: Any, augmentation: Any) -> None:
+    """What the network and the augmentation want of each other.
+
+    Raises:
+        UserError: a layer that is not there, or somebody is asked who does not know or is not
+            there to be asked.
+    """
+    taps = model.taps
+    if (last := max(augmentation.layers, default=0)) >= len(taps):
+        names = ", ".join(f"{k} {name}" for k, name in enumerate(taps))
+        raise UserError(f"augment.layers: there is no layer {last}; the model has {names}")
+    asks = augmentation.needs_reconstruction
+    if asks and not hasattr(model, "gpredlayer"):
         raise UserError(
             f"augment: peas asks a network that reconstructs, {config.model['name']} does not: "
             "choose --model ssast_..., with pretext frozen"
         )
-    if config.input_shape and "augment" in built:
-        *maps, frames = config.input_shape
-        built["augment"].check((*maps, min(frames, config.train.crop_frames or frames)))
+    if config.train.teacher and not asks:
+        name = config.augment.get("name")
+        raise UserError(f"train.teacher: augment {name} asks no network: take it out")
 
 
 #: Keys that only take time and memory: with other values, a run is the same one.

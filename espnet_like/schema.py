@@ -186,7 +186,8 @@ class Train:
             authors' (`.pth`); other lengths and strides are adapted to. `init` wins over it.
         prune: sparsity to train with, if any; needs `init`.
         epochs: passes over the training part; with `iterations` the most there may be.
-        iterations: stop after so many steps, if given.
+        iterations: stop after so many steps, if given; what goes by the share of training that is
+            done (PEAS) still counts `epochs`.
         batch_size: clips in a batch, over all ranks.
         crop_frames: train on so many frames of each clip, from a place drawn anew in each epoch;
             scoring sees whole clips.

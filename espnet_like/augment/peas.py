@@ -74,7 +74,8 @@ class PEAS(Augmentation):
             gradients reach the network in every step, whether a block is due or not, and, with
             `model.pretext: generative`, the layer that reconstructs as well.
         first: methods that act before, e.g. noise and time_roll: the network then sees the
-            features as they left them. (In a `chain` with methods behind it, PEAS sees the batch as
+            features as they left them. (Before PEAS in a `chain` they would move what it has
+            found. In a `chain` with methods behind it, PEAS sees the batch as
             it came, and those act on its masks: SSAST's own order.)
 
     Raises:
@@ -126,6 +127,8 @@ class PEAS(Augmentation):
         self.schedule = Schedule(count == "joint", schedule_single, rounding, first_epoch)
         self.fixed_late = masking != "conventional" if fixed_late is None else fixed_late
         self.padding = padding
+        if aux_stride is not None and min(aux_stride) < 1:
+            raise ValueError(f"aux_stride must be at least 1, not {aux_stride}")
         if any(aux_loss) and (masking != "peas" or min(aux_loss) < 0):
             raise ValueError("aux_loss: two weights of at least 0, with masking peas")
         if aux_loss[1] and score in ("e_rec", "masked_rec"):
@@ -142,7 +145,7 @@ class PEAS(Augmentation):
             most = self.widths[axis + 4]
             if most > shape[axis]:
                 text = f"a mask of {most} {cells}, but there are only {shape[axis]}"
-                raise UserError(f"augment.{key}: {text}")
+                raise UserError(f"augment peas, {key}: {text}")
 
     def ops(self, batch: Batch) -> list[Op]:
         self.check(batch.features.shape)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from espnet_like.errors import UserError
 from espnet_like.models.patches import Overlap, Patches, lay_out
 from espnet_like.models.staged import Tap, single_precision
 from espnet_like.models.transformer import CLASS_TOKENS, Encoder, resample_positions
@@ -54,7 +55,8 @@ class SSAST(nn.Module):
             recipes, or the mean of the two `class` tokens.
         pretext: pretraining's parts: `none`; `frozen`: what reconstructs, without gradients (PEAS
             needs it); `generative`: what reconstructs, trained (for PEAS's `aux_loss`); `trained`:
-            all of them, as pretraining needs.
+            all of them, as pretraining needs. (Several processes train together only if all that
+            is to be trained gets gradients.)
 
     Raises:
         ValueError: an argument out of range.
@@ -187,8 +189,10 @@ class SSAST(nn.Module):
         """How patches lie on `x` (B, C, F, T).
 
         Raises:
-            UserError: a spectrogram smaller than a patch.
+            UserError: a spectrogram smaller than a patch, or patches that leave gaps.
         """
+        if stride and any(n > most for n, most in zip(stride, self.patch, strict=True)):
+            raise UserError(f"patches every {stride} cells leave gaps: at most {self.patch}")
         shape = (x.shape[2], x.shape[3])
         return lay_out(shape, self.patch, stride or self.stride, self.frames)
 

@@ -104,6 +104,8 @@ def match_state(
             f"{where}: not the weights of this network: {len(wrong)} are missing, unexpected or of "
             f"another shape, among them {', '.join(wrong[:3])}"
         )
+    if reconstruct and not any(n.startswith("gpredlayer.") for n in own):
+        raise UserError(f"{where}: the network has no layer that reconstructs: set model.pretext")
     if reconstruct and not any(n.startswith("gpredlayer.") for n in loaded):
         raise UserError(
             f"{where}: no gpredlayer, the layer that reconstructs: give a pretraining checkpoint "
@@ -126,6 +128,8 @@ def _check_family(weights: Mapping[str, Tensor], model: SSAST, where: str) -> No
             f"{where}: of size {sizes.get(width, 'unknown')} (width {width}), the network is "
             f"{model.size} (width {own_width}): set model.size"
         )
+    if patch != own_patch and (model.kind == "frame") == (patch[1] == 2):
+        raise UserError(f"{where}: of {patch[0]} mel bins, the network has {own_patch[0]}")
     if patch != own_patch:
         raise UserError(
             f"{where}: patches of {patch[0]} x {patch[1]} cells, the network's kind {model.kind} "
@@ -141,9 +145,9 @@ def _check_family(weights: Mapping[str, Tensor], model: SSAST, where: str) -> No
 def _positions(found: Tensor, sides: list[int], model: SSAST, where: str) -> Tensor:
     """The checkpoint's positions for the network's grid; `sides`: bins, frames of pretraining."""
     tokens, own = found.shape[1], model.v.pos_embed.shape[1]
-    if tokens == own:
-        return found
     grid = [cells // size for cells, size in zip(sides, model.patch, strict=False)]
+    if tokens == own and grid in ([], list(model.grid)):
+        return found
     if len(grid) < 2 or grid[0] * grid[1] != tokens - CLASS_TOKENS:
         raise UserError(
             f"{where}: positions of {tokens} tokens, the network has {own}; only those of a "

@@ -97,7 +97,7 @@ def merge_pairs(old: Pairs, new: Pairs) -> Pairs:
     merged = dict(old)
     for key, pair in new.items():
         before = merged.get(key)
-        if before is None or before.configs != pair.configs or set(before.runs) <= set(pair.runs):
+        if before is None or before.configs != pair.configs or len(before.runs) <= len(pair.runs):
             merged[key] = pair
     return merged
 
@@ -110,9 +110,11 @@ def pairs_section(
         return []
     lines = []
     for names in table.compare:
-        pair = pairs.get(Key(table.corpus, stem, *names))
-        own = [results.get(name) for name in names]
-        if pair is None or tuple(r.config if r else "" for r in own) != pair.configs:
+        digests = tuple(r.config if (r := results.get(name)) else "" for name in names)
+        own = pairs.get(Key(table.corpus, stem, *names))
+        others = (p for key, p in pairs.items() if key.corpus == table.corpus)  # of the same rows
+        pair = next((p for p in (own, *others) if p and p.configs == digests), None)
+        if pair is None:
             lines.append([*names, "not compared", "", "", "", ""])
             continue
         seeds = len({seed for seed, _ in pair.runs})

@@ -76,6 +76,8 @@ def renew_batch_norm(model: nn.Module, batches: Iterable[Batch]) -> None:
     torch's `update_bn` hands the model one argument only; ours need the lengths.
     """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm)]
+    if not norms:
+        return
     momenta = [m.momentum for m in norms]
     was_training = model.training
     model.train()

@@ -24,7 +24,7 @@ from espnet_like.augment import Augmentation
 from espnet_like.compress.packed import load_packed
 from espnet_like.compress.pruning import prune
 from espnet_like.compress.size import size_report
-from espnet_like.config import identity
+from espnet_like.config import identity, try_together
 from espnet_like.data.ark import ArkWriter, is_whole
 from espnet_like.environment import environment
 from espnet_like.errors import MissingInput, UserError
@@ -262,15 +262,12 @@ class Run:
         torch.manual_seed(seeds.derive(config.seed, seeds.WEIGHTS))
         model: nn.Module = build(MODELS, config.model, "model")
         needed = self.inputs.augmentation().needs_reconstruction
-        if config.train.teacher and not needed:
-            raise UserError(
-                f"train.teacher: augment {config.augment.get('name')} asks no network: take it out"
-            )
         self._started = load_start(config.train, model, needed)
         self.inputs.check_stats()
         clips, augmentation = self.inputs.training(device)
         channels, bins, frames = clips.shape
         cut = min(frames, config.train.crop_frames or frames)
+        try_together(config, model, augmentation)
         _check_fit(model, augmentation, (channels, bins, cut))
         criterion: Loss = build(LOSSES, config.loss, "loss")
         criterion.fit(clips.targets)
@@ -326,17 +323,14 @@ def _monitored(config: Experiment) -> str | None:
 
 
 def _check_fit(model: nn.Module, augmentation: Augmentation, shape: tuple[int, ...]) -> None:
-    """Features of this (C, F, T) fit the model and the augmentation, whose layers the model has."""
+    """Features of this (C, F, T) fit the model and the augmentation."""
     try:
-        taps = list(tap_shapes(model, shape))
+        list(tap_shapes(model, shape))
     except RuntimeError as error:
         raise UserError(
             f"model: features of {shape[1]} bins and {shape[2]} frames are too small for it "
             f"({error})"
         ) from None
-    if (last := max(augmentation.layers, default=0)) >= len(taps):
-        names = ", ".join(f"{k} {name}" for k, name in enumerate(taps))
-        raise UserError(f"augment.layers: there is no layer {last}; the model has {names}")
     augmentation.check(shape)
 
 

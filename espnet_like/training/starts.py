@@ -57,15 +57,19 @@ def check_given(configs: Iterable[Experiment]) -> None:
 
     Raises:
         MissingInput: one is not there.
-        UserError: one is not a whole file, or not of the network that is to start from it.
+        UserError: one is not a whole file, or not of the network that is to start from it; or
+            there is none, where PEAS asks what only pretraining trains.
     """
     looked: list[tuple[Path, dict[str, object], bool]] = []
     for config in configs:
         path, start = start_file(config.train), config.train.pretrained
+        needed = bool(build(AUGMENTATIONS, config.augment, "augment").needs_reconstruction)
+        if path is None and needed:
+            with torch.device("meta"):
+                _check_untrained(build(MODELS, config.model, "model"))
         if path is None or config.train.init or (start and start.config):
             continue  # a run here makes it
         need_start(config.train, "train")
-        needed = bool(build(AUGMENTATIONS, config.augment, "augment").needs_reconstruction)
         if (path, config.model, needed) in looked:
             continue
         looked.append((path, config.model, needed))
@@ -87,15 +91,27 @@ def load_start(train: Train, model: nn.Module, reconstruct: bool) -> str:
 
     Raises:
         MissingInput: no such file.
-        UserError: not the weights of this network.
+        UserError: not the weights of this network; or none, where `reconstruct` needs some.
     """
     path = start_file(train)
     if path is None:
+        if reconstruct:
+            _check_untrained(model)
         return ""
     if train.init:
         load_weights(path, model)
         return f"starts from {path}"
     return f"starts from {path}: {load_pretrained(path, _ssast(model, path), reconstruct)}"
+
+
+def _check_untrained(model: nn.Module) -> None:
+    """What is to reconstruct learns in this run, as nothing has trained it before."""
+    layer = getattr(model, "gpredlayer", None)
+    if layer is not None and not any(p.requires_grad for p in layer.parameters()):
+        raise UserError(
+            "augment peas asks what reconstructs, which nothing has trained: give weights to start "
+            "from, --pretrain pretrain or -- --train.pretrained.weights FILE"
+        )
 
 
 def _ssast(model: nn.Module, path: Path) -> SSAST:

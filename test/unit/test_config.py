@@ -122,6 +122,8 @@ def test_a_component_without_a_name_is_the_default_one():
         ({"model": MODEL, "augment": {"name": "peas"}}, "cp_resnet does not"),
         ({"model": {"name": "ssast", "size": "tiny", "pretext": "none"}, "augment": CHAIN}, "peas"),
         ({"train": {"schedule": {"hold": 9, "reach": 3}}}, "hold < reach"),
+        ({"model": MODEL, "augment": {"name": "mixup", "layers": [9]}}, "there is no layer 9"),
+        ({"model": MODEL, "train": {"teacher": {"kind": "ema"}}}, "none asks no network"),
         ({**SHORT, "augment": {"name": "peas"}}, r"time_width: a mask of 96 .* only 90"),
         ({**SHORT, "augment": CHAIN}, r"time_width: a mask of 96 .* only 90"),
         ({**SHORT, "input_shape": [1, 20, 128], "augment": CHAIN}, r"freq_width: .* only 20"),

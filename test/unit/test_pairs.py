@@ -125,6 +125,8 @@ def test_pairs_come_back_and_add_up(runs, tmp_path):
     assert read_pairs(path) == all_
     assert merge_pairs(all_, first) == all_ and merge_pairs(first, all_) == all_
     key = Key("c", "t", "x", "y")
+    second = collect_pairs("t", TABLE, [run for run in runs if run.seed == 1])
+    assert merge_pairs(first, second) == second  # as many; the newer ones
     changed = {key: first[key]._replace(configs=("new", "new"))}
     assert merge_pairs(all_, changed) == changed
     path.write_text(path.read_text().replace("0:1", "0"))
@@ -151,6 +153,8 @@ def test_the_page_shows_the_pairs_of_its_rows(runs):
     x, y = expected()
     p = binomtest(x, x + y, 0.5).pvalue
     assert f"| x | y | 2 | {2 * CLIPS} | {x} | {y} | {p:.2g} |" in page
+    other = {key._replace(table="t2", first="x2"): pair for key, pair in pairs.items()}
+    assert render("C", {"t": TABLE}, results(runs), {}, other) == page  # rows that tables share
     assert "Clip by clip" not in render("C", {"t": TABLE}, [], {}, pairs)
     assert "Clip by clip" not in render("C", {"t": replace(TABLE, compare=())}, results(runs), {})
     page = render("C", {"t": TABLE}, [replace(r, config="new") for r in results(runs)], {}, pairs)

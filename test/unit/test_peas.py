@@ -539,6 +539,11 @@ def test_the_same_blocks_under_autocast_each_time(model, batch):
     )
 
 
+def test_auxiliary_patches_leave_no_gaps(model, batch):
+    with pytest.raises(UserError, match=r"patches every \(17, 16\) cells leave gaps"):
+        draw(PEAS(aux_stride=(17, 16), **SMALL), batch, model)
+
+
 @pytest.mark.parametrize("fill", ["value", "clip_mean", "noise"])
 def test_fills(batch, fill):
     x = batch[0].repeat(40, 1, 1, 1)
@@ -580,13 +585,19 @@ def test_networks_that_do_not_reconstruct_are_refused(batch, name):
 
 
 def test_a_mask_wider_than_the_axis(batch):
-    with pytest.raises(UserError, match=r"augment.time_width: a mask of 61 frames.*only 60"):
+    with pytest.raises(UserError, match=r"peas, time_width: a mask of 61 frames.*only 60"):
         draw(PEAS("random", time_width=61, freq_width=40), batch)
 
 
 @pytest.mark.parametrize(
     "bad",
-    [{"time_blocks": -1}, {"freq_width": -2}, {"layers": ()}, {"first": [{"name": "bc_learning"}]}],
+    [
+        {"time_blocks": -1},
+        {"freq_width": -2},
+        {"layers": ()},
+        {"aux_stride": (0, 16)},
+        {"first": [{"name": "bc_learning"}]},
+    ],
 )
 def test_settings_out_of_range(bad):
     with pytest.raises(ValueError, match="must"):

@@ -7,7 +7,7 @@ import torch
 
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.models import SSAST, CPResNet
-from espnet_like.models.ssast_checkpoint import load_state
+from espnet_like.models.ssast_checkpoint import load_state, match_state
 from espnet_like.training.checkpoint import save_weights
 from espnet_like.training.pretrained import load_pretrained
 
@@ -123,6 +123,23 @@ def test_a_classifier_of_other_classes_is_left_out_and_said():
     assert torch.equal(model.mlp_head[1].weight, before)
     assert "other shape: mlp_head.1.weight, mlp_head.1.bias" in str(report)
     assert "\n" not in str(report)
+
+
+def test_positions_of_another_grid_are_adapted_where_there_are_as_many():
+    """8 x 64 of the checkpoint are 512, as are 4 x 128 of the network."""
+    model = tiny(bins=64, frames=2048, stride=(16, 16))
+    assert model.grid == (4, 128)
+    weights = released()
+    loaded, _ = match_state(weights, model, "file")
+    found = weights["module.v.pos_embed"][:, 2:].transpose(1, 2).unflatten(2, (8, 64))
+    wider = torch.nn.functional.interpolate(found, (8, 128), mode="bilinear")
+    expected = torch.nn.functional.interpolate(wider, (4, 128), mode="bilinear")
+    torch.testing.assert_close(loaded["v.pos_embed"][:, 2:], expected.flatten(2).transpose(1, 2))
+
+
+def test_a_network_that_cannot_reconstruct_is_not_the_file_s_fault():
+    with pytest.raises(UserError, match="the network has no layer that reconstructs"):
+        match_state(released(), tiny(pretext="none"), "file", reconstruct=True)
 
 
 def test_our_own_weights_come_back(tmp_path):

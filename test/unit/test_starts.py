@@ -11,7 +11,8 @@ from espnet_like.bin import plan
 from espnet_like.config import experiment
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.models import SSAST, ssast
-from espnet_like.training.starts import check_given
+from espnet_like.schema import Train
+from espnet_like.training.starts import check_given, load_start
 
 CONF = {
     "features.yaml": "{features: {name: ssast_fbank, preset: sc_v2}, normalize: false}",
@@ -71,9 +72,23 @@ def test_what_a_run_here_makes_is_not_asked_for(given):
     )
     options = ("--model", "net", "--augment", "peas", "--check-start")
     listed(given, *options, "--pretrain", "pre")
-    listed(given, *options)
+    listed(given, "--model", "net", "--augment", "ssast", "--check-start")
     with pytest.raises(MissingInput, match=r"none\.pth"):
         listed(given, *options, "--train.pretrained.weights", "none.pth")
+
+
+def test_peas_does_not_ask_what_nothing_trains(given):
+    """The layer that reconstructs would stay as it was drawn at random."""
+    options = ("--model", "net", "--augment", "peas")
+    listed(given, *options)
+    with pytest.raises(UserError, match="which nothing has trained: give weights to start from"):
+        listed(given, *options, "--check-start")
+    learns = ("--model.pretext", "generative", "--augment.aux_loss", "[1, 0]")
+    listed(given, *options, "--check-start", *learns)
+    net = SSAST(size="tiny", frames=128)
+    with pytest.raises(UserError, match="which nothing has trained"):
+        load_start(Train(), net, reconstruct=True)
+    assert load_start(Train(), net, reconstruct=False) == ""
 
 
 @pytest.mark.parametrize(
