@@ -28,7 +28,13 @@ def root(tmp_path_factory) -> Path:
     root = tiny.make(tmp_path_factory.mktemp("corpus"))
     depth, ssast.DEPTH = ssast.DEPTH, 3
     augment = {"name": "chain", "methods": [{"name": "time_roll"}, PEAS]}
-    train = {"epochs": 10, "iterations": 1}
+    torch.manual_seed(0)
+    network = {key: value for key, value in NETWORK.items() if key != "name"}
+    torch.save(
+        SSAST(**network, stride=(16, 16), pretext="trained").state_dict(), root / "ssast.pth"
+    )
+    start = {"weights": str(root / "ssast.pth")}
+    train = {"epochs": 10, "iterations": 1, "pretrained": start}
     config = tiny.config(root, {"model": NETWORK, "augment": augment, "train": train})
     Run(root / "run", config).train(torch.device("cpu"))
     yield root
