@@ -74,9 +74,9 @@ class PEAS(Augmentation):
             gradients reach the network in every step, whether a block is due or not, and, with
             `model.pretext: generative`, the layer that reconstructs as well.
         first: methods that act before, e.g. noise and time_roll: the network then sees the
-            features as they left them. (Before PEAS in a `chain` they would move what it has
-            found. In a `chain` with methods behind it, PEAS sees the batch as
-            it came, and those act on its masks: SSAST's own order.)
+            features as they left them. (In a `chain`, methods before PEAS would move what it has
+            found; those behind it act on its masks, SSAST's own order. It sees the batch as it
+            came in both cases.)
 
     Raises:
         ValueError: a setting out of range.

@@ -107,8 +107,8 @@ class Attention(nn.Module):
 def _product_by_product(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
     """Attention as two products, which use a CPU's bf16 instructions; the fused kernel does not.
 
-    A half to a third of its time (`tools/benchmark.py --only ssast`), for the memory of the
-    weights, (B, heads, N, N). The weights are rounded to bf16, as the fused kernel rounds them.
+    About half of its time (`tools/benchmark.py --only ssast`), for the memory of the weights,
+    (B, heads, N, N). The weights are rounded to bf16, as the fused kernel rounds them.
     """
     with torch.autocast("cpu", enabled=False):
         scores = (query * query.shape[-1] ** -0.5) @ key.mT
