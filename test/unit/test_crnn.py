@@ -145,13 +145,13 @@ def test_it_is_the_network_of_packed_sequences(model: CRNN) -> None:
     for clip in clips:
         x = clip[None]
         for index, block in enumerate(model.blocks):
-            for conv, norm, _ in block.convolutions:
+            for conv, norm in block.convolutions:
                 x = norm(conv(x)).relu()
             after = (x.shape[2] % 2, x.shape[3] % 2 if index < 3 else 0)  # a zero at the end
             x = nn.functional.pad(x, (0, after[1], 0, after[0]))
             x = nn.functional.max_pool2d(x, (2, 2) if index < 3 else (2, 1))
         x = torch.stack([x[0, c, f] for c in range(x.shape[1]) for f in range(x.shape[2])])[None]
-        for conv, norm, _ in model.conv1d.convolutions:
+        for conv, norm in model.conv1d.convolutions:
             x = norm(conv(x)).relu()
         sequences.append(x[0].T)
     packed = pack_padded_sequence(
@@ -162,6 +162,44 @@ def test_it_is_the_network_of_packed_sequences(model: CRNN) -> None:
     _, states = model.gru(packed)  # the last layer's state at each sequence's own end
     expected = model.classifier(states[-1])
     torch.testing.assert_close(model(batch, torch.tensor(lengths)), expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_are_those_of_masks_spelled_out(layout: torch.memory_format) -> None:
+    """In training, batch normalisation and all: products with zeros and ones, and no shortcut."""
+    torch.manual_seed(1)
+    model = CRNN(**SMALL).double().to(memory_format=layout)
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            nn.init.normal_(parameter)  # so that a convolution makes something of padding
+    lengths = torch.tensor([61, 60, 33, 17, 9, 1])
+    x = torch.randn(6, 1, 33, 61, dtype=torch.float64, requires_grad=True)
+
+    def spelled_out() -> Tensor:
+        h, steps = x * inside(x, lengths), lengths
+        for block, halves in zip(model.blocks, (1, 1, 1, 0, 0), strict=True):
+            for conv, norm in block.convolutions:
+                h = norm(conv(h)).relu() * inside(h, steps)
+            h = nn.functional.max_pool2d(h, (2, 2) if halves else (2, 1), ceil_mode=True)
+            steps = (steps + 1) // 2 if halves else steps
+        h = h.flatten(1, 2)
+        for conv, norm in model.conv1d.convolutions:
+            h = norm(conv(h)).relu() * inside(h[:, None], steps)[:, 0]
+        outputs, _ = model.gru(h.transpose(1, 2))
+        return model.classifier(outputs[torch.arange(6), steps - 1])
+
+    found, expected = (
+        torch.autograd.grad(logits.square().sum(), [x, *model.parameters()])
+        for logits in (model(x.contiguous(memory_format=layout), lengths), spelled_out())
+    )
+    for own, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-9, rtol=1e-9)
+    assert bool((found[0] * (1 - inside(x, lengths)) == 0).all())
+
+
+def inside(x: Tensor, steps: Tensor) -> Tensor:
+    """Ones for the first `steps` of each clip, (B, 1, 1, T)."""
+    return (torch.arange(x.shape[-1]) < steps[:, None])[:, None, None].double()
 
 
 def test_taps_see_the_maps_and_their_changes_count(model: CRNN) -> None:
