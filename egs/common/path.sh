@@ -10,4 +10,3 @@ fi
 export PATH="$_root/utils:$PATH"
 export PYTHONPATH="$_root${PYTHONPATH:+:$PYTHONPATH}"
 export LC_ALL=C.UTF-8
-export THP_MEM_ALLOC_ENABLE=1 # torch asks for large pages; a step on a CPU spends less on page faults

@@ -35,6 +35,7 @@ from espnet_like.models.summary import tap_shapes
 from espnet_like.registry import build
 from espnet_like.schema import Experiment
 from espnet_like.training import seeds
+from espnet_like.training.allocator import keep_freed_memory
 from espnet_like.training.checkpoint import State, load_weights
 from espnet_like.training.evaluation import posteriors
 from espnet_like.training.inputs import Inputs
@@ -139,8 +140,7 @@ class Run:
     def _fit(self, fingerprint: str, device: torch.device, ranks: Ranks) -> State | None:
         """Train; None when pre-empted. Nothing of the trainer outlives this."""
         config = self.config
-        if config.train.threads:
-            torch.set_num_threads(config.train.threads)
+        self._compute_on(device)
         trainer = self._trainer(fingerprint, device, ranks)
         if ranks.first:
             self._claim(fingerprint)
@@ -157,6 +157,13 @@ class Run:
                 return trainer.fit()
             except Preempted:
                 return None
+
+    def _compute_on(self, device: torch.device) -> None:
+        """Set this process up for it."""
+        if self.config.train.threads:
+            torch.set_num_threads(self.config.train.threads)
+        if device.type == "cpu":
+            keep_freed_memory()
 
     def _write_done(self, fingerprint: str, state: State) -> None:
         """train.json, the sign that training is done."""
@@ -219,8 +226,7 @@ class Run:
         if self.inferred(name, directory):
             log.info("%s: scores of %s are fresh", self.directory, directory)
             return
-        if config.train.threads:
-            torch.set_num_threads(config.train.threads)
+        self._compute_on(device)
         model = self.model(self.weights, device)
         clips = self.inputs.clips(directory, device)
         multi_label = LOSSES[config.loss["name"]].multi_label
