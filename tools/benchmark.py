@@ -24,7 +24,6 @@ from pathlib import Path
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # read when the libraries are loaded, hence above the imports
-os.environ["THP_MEM_ALLOC_ENABLE"] = "1"  # as egs/common/path.sh
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
@@ -33,6 +32,7 @@ from benchmarks.measuring import SECTIONS, Row
 
 from espnet_like.errors import run
 from espnet_like.files import write_json
+from espnet_like.training.allocator import keep_freed_memory
 from espnet_like.training.runs import environment
 
 
@@ -50,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="tiny: shows that it runs, no more")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
+    keep_freed_memory()  # as training does
     machine = {**environment(), "load": os.getloadavg()[0], "quick": args.quick}
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="benchmark") as temporary:

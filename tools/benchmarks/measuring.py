@@ -5,10 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,22 @@ def apart(function: Callable[..., object], *arguments: object) -> Iterator[Clock
         yield lambda: pool.submit(_seconds, function, *arguments).result()
 
 
+@contextmanager
+def plain_program(
+    device: torch.device, make: Callable[..., Callable[[], object]], *arguments: Hashable
+) -> Iterator[Clock]:
+    """Times what `make(*arguments)` returns, as somebody's script of its own would run it.
+
+    On a CPU that is another process, which has the memory allocator as it comes and makes it when
+    first called.
+    """
+    if device.type != "cpu":
+        yield on(device, make(*arguments))
+        return
+    with _process() as pool:
+        yield lambda: pool.submit(_seconds, _call_made, make, *arguments).result()
+
+
 def peak_memory(function: Callable[..., object], *arguments: object) -> float:
     """Peak resident megabytes of a process of its own that calls `function`."""
     with _process() as pool:
@@ -112,6 +129,15 @@ def peak_memory(function: Callable[..., object], *arguments: object) -> float:
 def _process() -> ProcessPoolExecutor:
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(1, context, torch.set_num_threads, (1,))
+
+
+def _call_made(make: Callable[..., Callable[[], object]], *arguments: Hashable) -> None:
+    _made(make, *arguments)()
+
+
+@cache
+def _made(make: Callable[..., Callable[[], object]], *arguments: Hashable) -> Callable[[], object]:
+    return make(*arguments)
 
 
 def _seconds(function: Callable[..., object], *arguments: object) -> float:

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchaudio import transforms
 from torchaudio.compliance import kaldi
 
-from benchmarks.measuring import Row, in_turns, on, paired, section
+from benchmarks.measuring import Row, in_turns, on, paired, plain_program, section
 from benchmarks.training import CLASSES, Function, step_of
 from espnet_like.augment import base as augment
 from espnet_like.augment import build_augmentation, one_hot
@@ -46,16 +46,13 @@ def ssast(work: Path, quick: bool) -> Iterator[Row]:
     device = torch.device("cuda" if cuda else "cpu")
     size, clips, repeats = ("tiny", 1, 1) if quick else ("base", 10 if cuda else 2, 5)
     frames = 128 if quick else 512
-    waves = 0.1 * torch.randn(clips, 160 * frames, generator=torch.Generator().manual_seed(0))
-    batch = _batch(waves.to(device), frames)
+    batch = _batch(_waves(clips, frames).to(device), frames)
 
     def network() -> SSAST:
-        torch.manual_seed(0)
-        return SSAST(CLASSES, size=size, frames=frames).to(device)
+        return _network(size, frames, device)
 
     functions = {
         "ours": step_of(network(), batch, work, build_augmentation(AUGMENTED)),
-        "plain": _plain_step(network(), waves, batch.targets),
         "random": step_of(network(), batch, work, _peas(None, "random")),
         **{n: step_of(network(), batch, work, _peas(to)) for n, (to, _) in TARGETS.items()},
         "selector": _selector(network(), batch),
@@ -63,8 +60,9 @@ def ssast(work: Path, quick: bool) -> Iterator[Row]:
         "fused kernel": _attention(network(), clips, _fused),
         "product": _product(128 if quick else 8192 if cuda else 2048, device),
     }
-    clocks = (on(device, function) for function in functions.values())
-    seconds = dict(zip(functions, in_turns(repeats, *clocks), strict=True))
+    with plain_program(device, _plain_step, size, clips, frames, device) as plain:
+        clocks = {"plain": plain, **{n: on(device, f) for n, f in functions.items()}}
+        seconds = dict(zip(clocks, in_turns(repeats, *clocks.values()), strict=True))
 
     def row(what: str, a: str, b: str, ratio: float, target: tuple[str, float]) -> Row:
         ms = (1e3 * median(seconds[a]), 1e3 * median(seconds[b]))
@@ -85,6 +83,15 @@ def ssast(work: Path, quick: bool) -> Iterator[Row]:
         yield row(f"step of PEAS, random masks, {name}", name, "random", share, ("<=", most))
     share = paired(seconds["selector"], seconds["same stride"])
     yield row("selector, step of PEAS", "selector", "same stride", share, ("<=", 0.01))
+
+
+def _waves(clips: int, frames: int) -> Tensor:
+    return 0.1 * torch.randn(clips, 160 * frames, generator=torch.Generator().manual_seed(0))
+
+
+def _network(size: Any, frames: int, device: torch.device) -> SSAST:
+    torch.manual_seed(0)
+    return SSAST(CLASSES, size=size, frames=frames).to(device)
 
 
 def _batch(waves: Tensor, frames: int) -> Batch:
@@ -163,8 +170,10 @@ class PlainAttention(nn.Module):
         return self.proj((weights @ v).transpose(1, 2).reshape(size, tokens, width))
 
 
-def _plain_step(model: SSAST, waves: Tensor, targets: Tensor) -> Function:
+def _plain_step(size: Any, clips: int, frames: int, device: torch.device) -> Function:
     """fp32, and features, masks, noise and roll of one clip after the other, as a loader does."""
+    waves, model = _waves(clips, frames), _network(size, frames, device)
+    targets = one_hot(torch.arange(clips) % CLASSES, CLASSES).to(device)
     for block in model.v.blocks:
         block.attn = PlainAttention(block.attn)
     optimizer = torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
@@ -181,14 +190,14 @@ def _plain_step(model: SSAST, waves: Tensor, targets: Tensor) -> Function:
             dither=0.0,
             frame_shift=10,
         )
-        x = functional.pad(x, (0, 0, 0, model.frames - len(x)))
+        x = functional.pad(x, (0, 0, 0, frames - len(x)))
         x = time_mask(freq_mask(x.T[None]))
         x = (x - MEAN) / (2 * STD)
         x = x + torch.rand_like(x) * random.random() / 10
         return torch.roll(x, random.randint(-10, 9), -1)
 
     def plain() -> None:
-        x = torch.stack([clip(wave) for wave in waves]).to(targets.device)
+        x = torch.stack([clip(wave) for wave in waves]).to(device)
         optimizer.zero_grad()
         functional.cross_entropy(model(x), targets).backward()
         optimizer.step()

@@ -17,7 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.measuring import Clock, Row, in_turns, on, paired, quiet, section, write_corpus
+from benchmarks.measuring import (
+    Clock,
+    Row,
+    in_turns,
+    on,
+    paired,
+    plain_program,
+    quiet,
+    section,
+    write_corpus,
+)
+from benchmarks.training import Function
 from espnet_like.augment import NoAugmentation, build_augmentation
 from espnet_like.augment.superposition import Superposition
 from espnet_like.data.excerpts import cut_in_two
@@ -38,6 +49,7 @@ from espnet_like.training.schedules import Constant
 from espnet_like.training.trainer import Trainer
 
 RATE, CLASSES, BATCH = 44100, 80, 16
+FAST = {"precision": "bf16", "channels_last": True}  # egs/fsdkaggle19/conf/train.yaml
 Wave = NDArray[np.float32]
 
 
@@ -47,37 +59,32 @@ def tagging(work: Path, quick: bool) -> Iterator[Row]:
     cuda = torch.cuda.is_available()
     device = torch.device("cuda" if cuda else "cpu")
     cores = len(os.sched_getaffinity(0)) if cuda else 0  # else all is done by this process
-    count, steps = (24, 1) if quick else (1024, 192) if cuda else (64, 3)
-    clips = _clips(work, count, 1.0 if quick else 15.0, device, cores)
-    chosen = clips.epoch(0, 0, Train(batch_size=BATCH))[:steps]
+    count, steps, repeats = (24, 1, 1) if quick else (1024, 192, 5) if cuda else (64, 8, 3)
+    load = (count, 1.0 if quick else 15.0, steps, device, cores)
+    sizes = (("base_width", 2), ("hidden", 8)) if quick else ()
+    clips, chosen = _clips(work, *load)
     plain = PlainSet(clips, chosen)
-    model = {"base_width": 2, "hidden": 8} if quick else {}
-    settings = {"precision": "bf16", "channels_last": True}  # egs/fsdkaggle19/conf/train.yaml
-    step, plain_step = (_stepper(own, model, work, **settings) for own in (clips, plain))
-    fp32_step = _stepper(plain, model, work)
+    step, plain_step = (_stepper(own, sizes, work, **FAST) for own in (clips, plain))
 
     def each(batches: Callable[[], Iterable[Any]], use: Callable[[Any], object]) -> Clock:
-        def run() -> None:
-            for batch in batches():
-                use(batch)
-
-        return on(device, run)
+        return on(device, lambda: [use(batch) for batch in batches()])
 
     def ours() -> Iterator[Batch]:
         return clips.batches(chosen)
 
-    turns = in_turns(
-        1 if quick else 5,
-        each(ours, step),
-        each(plain.batches, plain_step),
-        each(plain.batches, fp32_step),
-        each(ours, lambda batch: None),
-        each(ours, lambda batch: clips.prepared(batch, NoAugmentation())),
-        each(lambda: chosen, clips._pairs.__getitem__),
-        each(lambda: chosen, plain.__getitem__),
-        _bucketing(16 if quick else 1, len(chosen)),
-    )
-    whole, plain_whole, fp32_whole, mixed, ready, read, plain_read, bucketed = (
+    with plain_program(device, _plain_steps, sizes, work / "plain", *load) as plain_steps:
+        turns = in_turns(
+            repeats,
+            each(ours, step),
+            plain_steps,
+            each(plain.batches, plain_step),
+            each(ours, lambda batch: None),
+            each(ours, lambda batch: clips.prepared(batch, NoAugmentation())),
+            each(lambda: chosen, clips._pairs.__getitem__),
+            each(lambda: chosen, plain.__getitem__),
+            _bucketing(16 if quick else 1, len(chosen)),
+        )
+    whole, fp32_whole, plain_whole, mixed, ready, read, plain_read, bucketed = (
         [seconds / len(chosen) for seconds in own] for own in turns
     )
     features = [max(a - b, 0.0) for a, b in zip(ready, mixed, strict=True)]
@@ -98,8 +105,22 @@ def tagging(work: Path, quick: bool) -> Iterator[Row]:
         yield Row("tagging", what, *rates, "steps/s", paired(own, whole), target)
 
 
-def _clips(work: Path, count: int, seconds: float, device: torch.device, cores: int) -> PooledSet:
-    """A corpus in the report's proportions: recordings of `seconds` cut in two, others whole."""
+def _plain_steps(sizes: tuple[tuple[str, int], ...], work: Path, *load: Any) -> Function:
+    """All of it as one first writes it: the plain loader, the network in fp32."""
+    work.mkdir()
+    clips = PlainSet(*_clips(work, *load))
+    step = _stepper(clips, sizes, work)
+    return lambda: [step(batch) for batch in clips.batches()]
+
+
+def _clips(
+    work: Path, count: int, seconds: float, steps: int, device: torch.device, cores: int
+) -> tuple[PooledSet, list[list[Example]]]:
+    """A corpus in the report's proportions, recordings of `seconds` cut in two, others whole.
+
+    Returns:
+        the training part and its first `steps` batches.
+    """
     noise = write_corpus(work / "wav", count, 4, seconds, RATE, 1, "PCM_16")
     raw, dump = Settings.resolve({"name": "raw", "sample_rate": RATE}), work / "dump"
     dump_part(raw, noise, dump, 1, 1, log=quiet)
@@ -116,15 +137,16 @@ def _clips(work: Path, count: int, seconds: float, device: torch.device, cores: 
     # So few examples seldom fill a batch of unlike ones; which tags they have costs nothing.
     pool = Pool(repeats=8, event_rule="none")
     source = ExcerptDump(FeatureDump(dump), together)
-    return PooledSet(together, source, Upb(), normalize, device, cores, pool, Superposition())
+    clips = PooledSet(together, source, Upb(), normalize, device, cores, pool, Superposition())
+    return clips, clips.epoch(0, 0, Train(batch_size=BATCH))[:steps]
 
 
 def _stepper(
-    clips: Any, model: dict[str, int], work: Path, **settings: Any
+    clips: Any, sizes: tuple[tuple[str, int], ...], work: Path, **settings: Any
 ) -> Callable[[Batch], None]:
     """The trainer's own step, with the report's settings."""
     torch.manual_seed(0)
-    network = CRNN(CLASSES, **model).to(clips.device).train()
+    network = CRNN(CLASSES, **dict(sizes)).to(clips.device).train()
     if settings.get("channels_last"):
         network = network.to(memory_format=torch.channels_last)
     return Trainer(
@@ -226,8 +248,8 @@ class PlainSet(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
 def same(work: Path) -> float:
     """The largest difference between a batch of ours and of the plain loader."""
-    clips = _clips(work, 24, 1.0, torch.device("cpu"), 0)
-    (batch,) = clips.batches(chosen := clips.epoch(0, 0, Train(batch_size=BATCH))[:1])
+    clips, chosen = _clips(work, 24, 1.0, 1, torch.device("cpu"), 0)
+    (batch,) = clips.batches(chosen)
     (plain,) = PlainSet(clips, chosen).batches()
     ours, _ = clips.prepared(batch, NoAugmentation())
     assert torch.equal(ours.targets, plain.targets) and ours.features.shape == plain.features.shape

@@ -12,7 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.measuring import Row, here, in_turns, paired, quiet, section, write_corpus
+from benchmarks.measuring import (
+    Row,
+    here,
+    in_turns,
+    paired,
+    plain_program,
+    quiet,
+    section,
+    write_corpus,
+)
 from espnet_like.augment import Augmentation, NoAugmentation, SpecAugmentPP, one_hot
 from espnet_like.config import experiment
 from espnet_like.features.dump import Settings
@@ -39,12 +48,10 @@ Function = Callable[[], object]
 def step(work: Path, quick: bool) -> Iterator[Row]:
     """training step in bf16, channels_last, with fused Adam, against a plain fp32 step"""
     for width, size in ((4, 2),) if quick else SIZES:
-        batch = _batch(size, 64 if quick else 216)
-        ours, other = in_turns(
-            1 if quick else 8,
-            here(_trainer_step(width, batch, work)),
-            here(_plain_step(width, batch)),
-        )
+        frames = 64 if quick else 216
+        own = here(_trainer_step(width, _batch(size, frames), work))
+        with plain_program(torch.device("cpu"), _plain_step, width, size, frames) as plain:
+            ours, other = in_turns(1 if quick else 8, own, plain)
         ms = (1e3 * median(ours), 1e3 * median(other))
         what = f"step, base width {width}, batch {size}"
         yield Row("step", what, *ms, "ms", paired(other, ours), (">=", 2.5))
@@ -98,8 +105,9 @@ def step_of(model: nn.Module, batch: Batch, work: Path, augmentation: Augmentati
     return lambda: trainer._step(batch)
 
 
-def _plain_step(width: int, batch: Batch) -> Function:
+def _plain_step(width: int, size: int, frames: int) -> Function:
     """The step of torch's tutorials."""
+    batch = _batch(size, frames)
     torch.manual_seed(0)
     model = CPResNet(CLASSES, base_width=width, rho=5)
     optimizer = torch.optim.Adam(model.parameters())
