@@ -210,6 +210,7 @@ class PEAS(Augmentation):
         value = torch.full_like(units[0], most // 2) if fixed else units[0] * most
         value = value.minimum(end[:, None].to(value.dtype))
         start, width = (units[1] * (end[:, None] - value)).long(), value.long()
+        due = 0 if maps is None else due
         if maps is not None and due:
             profile = maps.profile(axis)
             if self.per == "batch":
@@ -222,7 +223,8 @@ class PEAS(Augmentation):
                 profile, chosen, windows, own, units[1, :, :due], end, self.placement
             )
             start = torch.cat([chosen, start[:, due:]], 1)
-        return FixedStripes(MaxWidth(count=most), size, units, at=Placed(start, width))
+        placed = Placed(start, width)
+        return FixedStripes(MaxWidth(count=most), size, units, at=placed, adaptive=due)
 
 
 def _content(batch: Batch, before: list[Op], lengths: Tensor | None) -> Tensor:
@@ -252,9 +254,15 @@ class AuxiliaryLoss(Op):
 
 @dataclass(frozen=True)
 class FixedStripes(Stripes):
-    """Blocks placed on the input's axis; on a hidden map they scale with it."""
+    """Blocks placed on the input's axis; on a hidden map they scale with it.
+
+    Args:
+        at: where they are.
+        adaptive: how many of each clip's, from the first, the network has placed.
+    """
 
     at: Placed = field(kw_only=True)
+    adaptive: int = field(kw_only=True)
 
     def place(self, size: int, valid: Tensor | None = None) -> Placed:
         start, width = self.at

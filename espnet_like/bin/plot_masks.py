@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from espnet_like.augment import Augmentation, build_augmentation
 from espnet_like.augment.base import Batch, Progress
-from espnet_like.augment.block_schedule import FREQUENCY, TIME
 from espnet_like.augment.peas import PEAS
 from espnet_like.config import experiment
 from espnet_like.errors import MissingInput, UserError, run
@@ -91,7 +90,6 @@ def look(
     plan = peas.draw(raw.features, raw.targets, raw.lengths, generator, progress, model)
     batch = Batch(raw.features, raw.targets, raw.lengths, generator, progress, model)
     maps = peas.ask(batch, [])
-    due = peas.schedule.adaptive(peas.blocks, batch) if peas.masking == "peas" else {}
     errors = {"reconstruction error": maps.e_rec}
     if peas.score != "e_rec" and maps.e_pred is not None:
         errors["score that ranks blocks"] = maps.score
@@ -103,18 +101,18 @@ def look(
             for name, e in errors.items()
         },
         _image(plan(0, raw.features)),
-        list(_blocks(plan.ops[-1], raw.features.shape, due)),
+        list(_blocks(plan.ops[-1], raw.features.shape)),
         raw.features.shape[-1] / front.frames_per_second,
     )
 
 
-def _blocks(op: Any, shape: torch.Size, due: dict[int, int]) -> Iterator[Block]:
-    """The blocks of a masking op; the first `due` of an axis are adaptive."""
-    time, freq = op.stripes(shape)
-    for axis, placed in ((FREQUENCY, freq), (TIME, time)):
+def _blocks(op: Any, shape: torch.Size) -> Iterator[Block]:
+    """The blocks of a masking op."""
+    stripes = (op.freq, op.time)
+    for axis, (own, placed) in enumerate(zip(stripes, reversed(op.stripes(shape)), strict=True)):
         starts, widths = (values[0].tolist() for values in placed)
         for k, (start, width) in enumerate(zip(starts, widths, strict=True)):
-            yield Block(axis - FREQUENCY, start, width, k < due.get(axis, 0))
+            yield Block(axis, start, width, k < own.adaptive)
 
 
 def _image(x: Tensor) -> Image:

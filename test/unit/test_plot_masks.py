@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from espnet_like.bin import plot_masks
 from espnet_like.errors import MissingInput, UserError
@@ -74,6 +75,25 @@ def test_the_maps_are_those_of_the_clip_and_the_blocks_those_of_the_masks(root, 
 def test_an_earlier_epoch_has_random_blocks(root, monkeypatch):
     (seen,) = drawn(root, monkeypatch, "--epoch", "1", "u24").values()
     assert [(b.axis, b.adaptive) for b in seen.blocks] == [(0, False), (0, False), (1, True)]
+
+
+def test_blocks_rounded_by_chance_are_marked_as_they_were_placed(root, monkeypatch, tmp_path):
+    """The first frequency block is adaptive at every second seed; then it is where errors are."""
+    augment = {"augment": {**PEAS, "rounding": "bernoulli", "score": "e_rec", "window": "actual"}}
+    (tmp_path / "peas.yaml").write_text(yaml.safe_dump(augment))
+    options = ["--augment", str(tmp_path / "peas.yaml"), "--epoch", "6"]
+    marks = []
+    for seed in range(10):
+        (seen,) = drawn(root, monkeypatch, *options, "--seed", str(seed), "u24").values()
+        first = seen.blocks[0]
+        if first.width == 0:
+            continue  # nowhere
+        errors = seen.errors["reconstruction error"]
+        profile = np.nansum(errors, axis=1) / np.maximum((~np.isnan(errors)).sum(1), 1)
+        means = [profile[k : k + first.width].mean() for k in range(33 - first.width)]
+        assert first.axis == 0 and first.adaptive == (first.start == np.argmax(means))
+        marks.append(first.adaptive)
+    assert 2 <= sum(marks) <= 8
 
 
 def test_another_checkpoint(root, monkeypatch, capsys):
