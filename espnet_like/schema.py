@@ -201,7 +201,8 @@ class Train:
         average: weight averaging, if any.
         teacher: another network than the one in training for methods that ask one, if any.
         pool: batches of superposed clips of alike length, instead of clips in random order.
-        precision: `bf16` autocasts the model; weights and optimiser stay fp32.
+        precision: `bf16` autocasts the model; weights and optimiser stay fp32. `fp32` is as
+            PyTorch has it: on a GPU, cuDNN's convolutions round their inputs to TF32.
         channels_last: memory layout of convolutions.
         compile: `torch.compile` the model.
         clip_norm: total gradient norm to clip at, if any.
