@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+import tiny
 import torch
 
 from espnet_like.training.batches import Batch, crop
 from espnet_like.training.ranks import Ranks
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 
 def batch(size: int, frames: int, lengths: list[int] | None = None) -> Batch:

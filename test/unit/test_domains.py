@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from scipy.stats import binomtest
 
 from espnet_like.bin import report
@@ -38,9 +38,6 @@ from espnet_like.scoring.sharing import share
 from espnet_like.scoring.sweep import sweep
 from espnet_like.scoring.table_files import Row, Sweep, Table
 from espnet_like.scoring.tables import Place, Planned, config_digest, plan
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 LABELS = ("bus", "park", "tram")
 

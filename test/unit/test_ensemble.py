@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from sklearn.metrics import label_ranking_average_precision_score
 
 from espnet_like.bin import ensemble, report
@@ -22,9 +22,6 @@ from espnet_like.scoring.results import read_csv
 from espnet_like.scoring.score import score_run
 from espnet_like.scoring.table_files import Row, read_tables
 from espnet_like.scoring.tables import Place, Planned, plan
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 LABELS = tuple(f"c{i:02d}" for i in range(14))  # so many that the page gives them lines
 CLIPS = 9

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 import yaml
 from torch import nn
@@ -21,9 +21,6 @@ from espnet_like.models import MODELS
 from espnet_like.registry import build
 from espnet_like.training.checkpoint import load_weights
 from espnet_like.training.runs import Run
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

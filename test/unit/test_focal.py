@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
 from espnet_like.training.losses import BinaryCrossEntropy, ClassBalancedFocal
 from espnet_like.training.ranks import Ranks
 from espnet_like.training.runs import Run
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 COUNTS = (2704, 3757, 2724)  # indoor, outdoor, transportation of DCASE 2020 Task 1B
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import tiny
 import torch
 
 from espnet_like.bin import classify
@@ -22,9 +21,6 @@ from espnet_like.inference import Classifier
 from espnet_like.scoring.score import score_run
 from espnet_like.scoring.tables import Planned
 from espnet_like.training.runs import Run
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["equal", "unequal"])

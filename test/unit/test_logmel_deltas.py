@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from espnet_like.bin.pack import pack
@@ -22,9 +22,6 @@ from espnet_like.inference import Classifier
 from espnet_like.scoring.tables import Planned
 from espnet_like.training.ranks import Ranks
 from espnet_like.training.runs import Run
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 librosa = pytest.importorskip("librosa")
 

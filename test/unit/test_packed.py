@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
+import tiny
 import torch
 from torch import Tensor
 
@@ -28,9 +28,6 @@ from espnet_like.models import CPResNet
 from espnet_like.scoring.tables import Planned
 from espnet_like.training.checkpoint import load_weights
 from espnet_like.training.runs import Run
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 CPU = torch.device("cpu")
 

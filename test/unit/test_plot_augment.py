@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from espnet_like.augment import build_augmentation
@@ -21,9 +21,6 @@ from espnet_like.layers import write_yaml
 from espnet_like.models import CPResNet
 from espnet_like.scoring import figures
 from espnet_like.training.checkpoint import save_weights
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 MODEL = {"name": "cp_resnet", "num_classes": 4, "base_width": 4, "rho": 2, "init": "default"}
 

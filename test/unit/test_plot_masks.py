@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 import yaml
 
@@ -14,9 +14,6 @@ from espnet_like.bin import plot_masks
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.models import SSAST, ssast
 from espnet_like.training.runs import Run
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 NETWORK = {"name": "ssast", "size": "tiny", "num_classes": tiny.CLASSES, "bins": 32, "frames": 32}
 PEAS = {"name": "peas", "freq_width": 8, "time_width": 10, "freq_blocks": 2, "value": 9.0,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import tiny
 import torch
 from sklearn.metrics import label_ranking_average_precision_score
+from tiny import assert_same, trained
 
 from espnet_like.augment import NoAugmentation
 from espnet_like.augment.superposition import Superposition
@@ -32,10 +33,6 @@ from espnet_like.training.pool import Example
 from espnet_like.training.pooled import PairReader, PooledSet
 from espnet_like.training.runs import Run
 from espnet_like.training.waves import WaveSet
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
-from tiny import assert_same, trained
 
 CPU = torch.device("cpu")
 POOL = {

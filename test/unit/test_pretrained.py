@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 
 from espnet_like.augment import PEAS as PEASMethod
@@ -17,9 +17,6 @@ from espnet_like.schema import Experiment
 from espnet_like.scoring.tables import config_digest
 from espnet_like.training.runs import Run
 from espnet_like.training.trainer import Trainer
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 CPU = torch.device("cpu")
 NETWORK = {"name": "ssast", "size": "tiny", "num_classes": tiny.CLASSES, "bins": 32, "frames": 32}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
+from tiny import assert_same, trained
 
 from espnet_like.bin.plan import main as plan_main
 from espnet_like.bin.plan import read_plan
@@ -23,10 +24,6 @@ from espnet_like.scoring.tables import Place, config_digest, plan, pretrainings
 from espnet_like.training import seeds
 from espnet_like.training.runs import Run
 from espnet_like.training.trainer import Trainer
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
-from tiny import assert_same, trained
 
 CPU = torch.device("cpu")
 NETWORK = {"name": "ssast", "size": "tiny", "bins": 32, "frames": 48, "pretext": "trained"}

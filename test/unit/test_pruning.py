@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import safetensors.torch
+import tiny
 import torch
+from tiny import assert_same, trained
 from torch import nn
 from torch.nn.utils import prune as reference
 
@@ -20,10 +21,6 @@ from espnet_like.scoring.table_files import Row, Table
 from espnet_like.scoring.tables import Place, config_digest, plan, row_layers
 from espnet_like.training.runs import Run
 from espnet_like.training.trainer import Trainer
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
-from tiny import assert_same, trained
 
 CPU = torch.device("cpu")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 
 from espnet_like.bin import relabel
 from espnet_like.bin.plan import write_plan
@@ -17,9 +17,6 @@ from espnet_like.data.tables import read_labels
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.files import read_json
 from espnet_like.scoring.tables import Planned
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 LABELS = ("a", "b", "c", "d")
 GIVEN = {"r0": "a", "r1": "a", "r2": "a b", "r3": "b", "r4": "b", "r5": "c"}

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
 import yaml
 
@@ -20,9 +21,6 @@ from espnet_like.scoring.results import collect
 from espnet_like.scoring.score import score_run
 from espnet_like.scoring.tables import Planned
 from espnet_like.training.runs import Run
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
+import tiny
 import torch
 
 from espnet_like.training.schedules import (
@@ -17,9 +15,6 @@ from espnet_like.training.schedules import (
     SpecAugmentPP,
 )
 from espnet_like.training.trainer import Trainer
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
 
 EPOCHS = (0, 49, 50, 150, 249, 250, 349)
 

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+import tiny
 import torch
 import yaml
+from tiny import assert_same, trained
 
 from espnet_like.augment import NoAugmentation
 from espnet_like.errors import MissingInput, UserError
@@ -23,10 +25,6 @@ from espnet_like.training import checkpoint, seeds
 from espnet_like.training.ranks import Ranks
 from espnet_like.training.runs import Run, _check_fit
 from espnet_like.training.trainer import Trainer, _clock
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
-from tiny import assert_same, trained
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")

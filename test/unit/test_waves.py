@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
+from tiny import assert_same, trained
 
 from espnet_like.augment import NoAugmentation
 from espnet_like.data.directory import DataDir
@@ -19,10 +20,6 @@ from espnet_like.files import read_json
 from espnet_like.training.runs import Run
 from espnet_like.training.trainer import Trainer
 from espnet_like.training.waves import WaveSet
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny
-from tiny import assert_same, trained
 
 CPU = torch.device("cpu")
 CHAIN = {"name": "chain", "methods": [{"name": "superposition"}, {"name": "specmix"}]}
