@@ -45,6 +45,18 @@ apart() {
   title+=", $1" results=$results/${1// /_}
 }
 
+# Other clips or labels than the report's have data, runs and a page of their own: going back to the
+# report's trains nothing again.
+other_clips() {
+  apart "$1"
+  clips+=+${1// /_}
+}
+
+other_labels() {
+  apart "relabelled $1"
+  labels+=+${1// /_}
+}
+
 recipe_options() {
   local all_relabel
   all_relabel=$(seq -s ' ' 15)
@@ -53,13 +65,13 @@ recipe_options() {
     table=${table:+demo} all_relabel="1 6 11"
   fi
   if $valid; then fail "--valid: no part is held out to choose an epoch, as in the report"; fi
-  # Other clips, labels or test parts than the report's: their results get a page of their own.
+  local clips='' labels=''
   if [[ $relabel_folds && $relabel_folds != "$all_relabel" ]]; then
-    apart "relabelled by folds $relabel_folds"
+    other_labels "by folds $relabel_folds"
   fi
-  if [[ $relabel_seed != 0 ]]; then apart "relabelled with seed $relabel_seed"; fi
-  if ! $drop_known_bad; then apart "with known bad clips"; fi
-  if [[ $max_seconds != 30 ]]; then apart "clips of up to $max_seconds s"; fi
+  if [[ $relabel_seed != 0 ]]; then other_labels "with seed $relabel_seed"; fi
+  if ! $drop_known_bad; then other_clips "with known bad clips"; fi
+  if [[ $max_seconds != 30 ]]; then other_clips "clips of up to $max_seconds s"; fi
   relabel_folds=${relabel_folds:-$all_relabel}
   check_numbers --relabel-folds "$relabel_folds" 15
   check_numbers --folds "$folds" 3
@@ -70,6 +82,7 @@ recipe_options() {
     apart "$test_set"
     title+=" (published values: test_public)"
   fi
+  relabelled=${corpus}_relabelled$clips$labels corpus+=$clips
   published=$corpus norm=data/$corpus/norm system=$table splits=$folds repeats=$seeds
 }
 
@@ -86,7 +99,7 @@ check_test_set() {
 recipe_stage() {
   case $1 in
     train_final | infer | score | ensemble | report | pack)
-      corpus=${published}_relabelled table=$system folds=$splits seeds=$repeats
+      corpus=$relabelled table=$system folds=$splits seeds=$repeats
       if [[ $1 != train_final ]]; then check_test_set; fi
       ;;
     *) corpus=$published table='' folds=$relabel_folds seeds=$relabel_seed ;;
@@ -123,7 +136,7 @@ stage_relabel() {
   local options=(--sets noisy_s0 noisy_s1 noisy_s2 --test "$test_set")
   if $demo; then options+=(--truth noisy_true); fi
   do_ python -m espnet_like.bin.relabel --plan "$plans/all.jsonl" \
-    --data "data/$corpus" --out "data/${corpus}_relabelled" "${options[@]}"
+    --data "data/$corpus" --out "data/$relabelled" "${options[@]}"
 }
 
 stage_train_final() {

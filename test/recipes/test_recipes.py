@@ -172,6 +172,21 @@ def test_stages_and_options_of_the_tagger(recipe):
         assert page in recipe("fsdkaggle19", *last, *options).stdout
 
 
+def test_a_trial_of_the_tagger_leaves_the_report_s_data_and_runs_alone(recipe):
+    for options, clips, labels in (
+        ([], "", ""),
+        (["--relabel-folds", "1 6"], "", "+by_folds_1_6"),
+        (["--relabel-seed", "2"], "", "+with_seed_2"),
+        (["--max-seconds", "60"], "+clips_of_up_to_60_s", "+clips_of_up_to_60_s"),
+    ):
+        shown = recipe("fsdkaggle19", "--dry-run", *options).stdout
+        listed = [line.split() for line in shown.splitlines() if "bin.plan --stage train" in line]
+        first, new = f"fsdkaggle19{clips}", f"fsdkaggle19_relabelled{labels}"
+        for words, name in zip(listed, (first, first, new), strict=True):  # stage relabel asks, too
+            assert words[words.index("--data") + 1] == f"data/{name}"
+            assert words[words.index("--corpus") + 1] == name
+
+
 @pytest.mark.parametrize("done", ["fsdkaggle19"], indirect=True)
 def test_scores_are_of_the_test_set_that_the_page_names(done, recipe):
     other = ["--demo", "--stage", "infer", "--stop-stage", "infer", "--test-set", "test_private"]

@@ -292,6 +292,13 @@ def test_the_page_compares_and_says_what_was_not_run(place):
     assert plain.split("+17.50 |")[1].startswith(" yes")
 
 
+def test_a_variant_of_the_corpus_fills_the_table_and_another_corpus_does_not(place):
+    table = read_table(place.conf / "tables" / "t.yaml")
+    for corpus, row in (("c+other_clips", "| plain | 67.50"), ("c_other", "| plain | not run |")):
+        page = render("Corpus", {"t": table}, [replace(result(), corpus=corpus)], {})
+        assert row in page
+
+
 def test_some_of_the_folds_are_no_result(place):
     path = place.conf / "tables" / "t.yaml"
     path.write_text(path.read_text().replace("baseline:", "folds: [1, 2, 3]\nbaseline:"))
