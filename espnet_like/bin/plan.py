@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     if args.table:
         table = read_table(args.conf / "tables" / f"{args.table}.yaml")
-        if table.corpus != args.corpus:
+        if not table.about(args.corpus):
             raise UserError(
                 f"table {args.table} is about {table.corpus}, this is {args.corpus}: choose the "
                 "subset that it names, or another table"

@@ -112,7 +112,7 @@ def pairs_section(
     for names in table.compare:
         digests = tuple(r.config if (r := results.get(name)) else "" for name in names)
         own = pairs.get(Key(table.corpus, stem, *names))
-        others = (p for key, p in pairs.items() if key.corpus == table.corpus)  # of the same rows
+        others = (p for key, p in pairs.items() if table.about(key.corpus))  # of the same rows
         pair = next((p for p in (own, *others) if p and p.configs == digests), None)
         if pair is None:
             lines.append([*names, "not compared", "", "", "", ""])

@@ -75,14 +75,9 @@ def _is_demo(corpus: str) -> bool:
     return corpus.split("_")[0] == "demo"
 
 
-def _base(corpus: str) -> str:
-    """What a corpus is a variant of: its name up to a `+`."""
-    return corpus.partition("+")[0]
-
-
 def of_table(stem: str, table: Table, results: Sequence[Result]) -> dict[str, Result | None]:
     """Name of each row that is run -> its result by the table's metric, or None."""
-    own = [r for r in results if (r.table, _base(r.corpus)) == (stem, table.corpus)]
+    own = [r for r in results if r.table == stem and table.about(r.corpus)]
     by_name = {r.row: r.of(table.metric) for r in own}
     run = [row.name for row in table.rows if row.augment or row.ensemble]
     found = {name: by_name.get(name) for name in run}

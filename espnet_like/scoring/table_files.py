@@ -75,7 +75,8 @@ class Table:
         title: heading of the table.
         model: stem of conf/model/<model>.yaml.
         rows: the lines.
-        corpus: the corpus that the table is about (a subset or demo has its own name).
+        corpus: the corpus that the table is about (a subset or demo has its own name), or variants
+            of it, `<corpus>+<what differs>`.
         description: what a reader has to know, Markdown.
         train: stem of conf/<train>.yaml.
         features: stem of conf/<features>.yaml, the front end.
@@ -114,6 +115,10 @@ class Table:
     def __post_init__(self) -> None:
         if not self.rows or not all(self.seeds_of(row) for row in self.rows):
             raise ValueError("a table has one row or more, and a row one seed or more")
+
+    def about(self, corpus: str) -> bool:
+        """Whether the table is about this corpus, or what this is a variant of."""
+        return corpus.partition("+")[0] == self.corpus
 
     def start_of(self, row: Row) -> Row | None:
         """The row that `row` starts from, if it does."""
