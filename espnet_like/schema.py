@@ -154,8 +154,9 @@ class Pool:
         max_padding: the largest part of a clip in a batch that may be padding.
         event_rule: two examples of a batch, by their tags: `antichain`: neither has all tags of
             the other (the authors' code); `disjoint`: they have none in common; `none`: any.
-        patience: a batch that has waited for so many times its size of examples is given out
-            as it is (`incomplete: emit`), or dropped (`drop`, the authors' code).
+        patience: a batch that has waited for so many times its size of examples, or for as many
+            as an epoch has, is given out as it is (`incomplete: emit`), or dropped (`drop`, the
+            authors' code).
         incomplete: see patience.
         max_seconds: longer clips are not trained on.
     """

@@ -8,6 +8,7 @@ anything is loaded: the same seed and epoch give the same batches whatever loads
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -39,7 +40,10 @@ class Example(NamedTuple):
 
 @dataclass(slots=True)
 class Bucket:
-    """An open batch: lengths within `low` .. `high` still fit."""
+    """An open batch: lengths within `low` .. `high` still fit.
+
+    born: the example of the epoch that opened it; below 0, counted back from the epoch's first.
+    """
 
     born: int
     low: float = 0.0
@@ -56,7 +60,7 @@ class Log(NamedTuple):
     batches: int
     short: int  # batches smaller than asked for, given out because they had waited too long
     dropped: int  # examples of such batches, where they are dropped
-    waiting: int  # examples that go first in the next epoch
+    waiting: int  # examples of batches that are still open
     padding: float  # share of a batch's samples that is padding
 
 
@@ -65,7 +69,7 @@ class ExamplePool:
 
     An epoch is one pass over all clips, each mixed with one of all clips (the noisy portion), and
     `repeats` passes over the curated ones, mixed among themselves (the curated portion), in random
-    order. What has not filled a batch when the epoch ends goes first in the next.
+    order. A batch that has not filled when the epoch ends stays open in the next.
 
     Args:
         lengths: samples of each clip.
@@ -92,7 +96,7 @@ class ExamplePool:
         self.too_long = int((~short).sum())
         self.usable = short.nonzero().flatten()
         self.curated = (short & torch.as_tensor(curated, dtype=torch.bool)).nonzero().flatten()
-        self._carried: dict[int, list[Example]] = {0: []}
+        self._open: dict[int, list[Bucket]] = {0: []}  # as an epoch finds them
 
     @property
     def curated_share(self) -> float:
@@ -107,15 +111,15 @@ class ExamplePool:
 
         Args:
             number: counted from 0.
-            generators: one for each epoch up to this one: an epoch starts with what the one
-                before it has left over, which is drawn again unless it is known.
+            generators: one for each epoch up to this one: an epoch starts with the batches that
+                the one before it has left open, which is drawn again unless they are known.
             batch_size: examples in a full batch.
         """
-        first = max(epoch for epoch in self._carried if epoch <= number)
+        first = max(epoch for epoch in self._open if epoch <= number)
         for epoch in range(first, number + 1):
-            examples = self._carried[epoch] + self._draw(generators[epoch])
-            batches, log, left = self._batches(examples, batch_size)
-            self._carried[epoch + 1] = left
+            open_ = deepcopy(self._open[epoch])
+            batches, log = self._batches(self._draw(generators[epoch]), open_, batch_size)
+            self._open[epoch + 1] = open_
         return batches, log
 
     def _draw(self, generator: torch.Generator) -> list[Example]:
@@ -147,15 +151,20 @@ class ExamplePool:
         return own if example.partner < 0 else own | self.tags[example.partner]
 
     def _batches(
-        self, examples: list[Example], size: int
-    ) -> tuple[list[list[Example]], Log, list[Example]]:
-        """Full batches, what became of the examples, and those that wait."""
+        self, examples: list[Example], open_: list[Bucket], size: int
+    ) -> tuple[list[list[Example]], Log]:
+        """The batches that are given out, and what became of the examples.
+
+        Args:
+            examples: of the epoch.
+            open_: batches that are not full, the oldest first; changed to those left.
+            size: examples in a full batch.
+        """
         settings = self.settings
         ratio = 1 - settings.max_padding
-        patience = settings.patience * size
+        patience = min(settings.patience * size, len(examples))
         batches: list[list[Example]] = []
         short = dropped = 0
-        open_: list[Bucket] = []
         for number, example in enumerate(examples):
             tags = self.tags_of(example)
             samples = example.samples
@@ -178,10 +187,12 @@ class ExamplePool:
                     batches.append(expired.examples)
                 else:
                     dropped += len(expired.examples)
-        left = [example for bucket in open_ for example in bucket.examples]
+        for bucket in open_:
+            bucket.born -= len(examples)
+        waiting = sum(len(bucket.examples) for bucket in open_)
         mixed = sum(example.partner >= 0 for example in examples)
-        log = Log(len(examples), mixed, len(batches), short, dropped, len(left), _padding(batches))
-        return batches, log, left
+        log = Log(len(examples), mixed, len(batches), short, dropped, waiting, _padding(batches))
+        return batches, log
 
     def _unlike(self, tags: frozenset[int], others: list[frozenset[int]]) -> bool:
         """Whether the event rule lets an example join those of a batch."""

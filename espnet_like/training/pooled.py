@@ -81,6 +81,10 @@ class PooledSet(WaveSet):
         """
         generators = [seeds.generator(seed, seeds.ORDER, n) for n in range(number + 1)]
         batches, said = self.pool.epoch(number, generators, settings.batch_size)
+
+        def share(part: int) -> float:
+            return 100 * part / max(said.examples, 1)
+
         if not batches:
             raise UserError(
                 f"train.batch_size: none of the epoch's {said.examples} examples fills a batch of "
@@ -89,11 +93,11 @@ class PooledSet(WaveSet):
             )
         log.info(
             "epoch %d: %d examples, %.1f%% mixed, %.1f%% of the curated portion; %d batches with "
-            "%.1f%% padding, of these %d not full; %d examples dropped, %d go first in the next "
-            "epoch",
-            *(number + 1, said.examples, 100 * said.mixed / max(said.examples, 1)),
-            *(100 * self.pool.curated_share, said.batches),
-            *(100 * said.padding, said.short, said.dropped, said.waiting),
+            "%.1f%% padding, of these %d not full; %.2f%% of the examples dropped, %.2f%% wait for "
+            "the next epoch",
+            *(number + 1, said.examples, share(said.mixed), 100 * self.pool.curated_share),
+            *(said.batches, 100 * said.padding, said.short),
+            *(share(said.dropped), share(said.waiting)),
         )
         if self.pool.too_long:
             text = "%d clips longer than train.pool.max_seconds %g are not trained on"

@@ -172,7 +172,11 @@ class Trainer:
     def _positions(self) -> list[list[Any]]:
         """This rank's batches of the epoch, shared out clip by clip."""
         batches = self.clips.epoch(self.seed, self.state.epoch, self.settings)
-        return [self.ranks.share(b) for b in batches if len(b) >= self.ranks.size]
+        enough = [self.ranks.share(b) for b in batches if len(b) >= self.ranks.size]
+        if len(enough) < len(batches):
+            text = "%d batches of fewer clips than the %d processes are left out"
+            log.info(text, len(batches) - len(enough), self.ranks.size)
+        return enough
 
     def _step(self, batch: Batch) -> None:
         factor = self.schedule.at(self.state.epoch, self.state.total_steps)

@@ -55,10 +55,21 @@ def test_an_epoch_is_all_clips_once_and_the_curated_ones_again():
     curated = [i for i in short if i % 3 == 0]
     assert log.examples == len(short) + 2 * len(curated) and log.mixed == 0
     assert examples.curated_share == 2 * len(curated) / log.examples
-    left = examples._carried[1]
+    left = [e for bucket in examples._open[1] for e in bucket.examples]
     seen = [e.base for batch in batches for e in batch] + [e.base for e in left]
     assert sorted(seen) == sorted(short + 2 * curated)
     assert len(left) == log.waiting
+
+
+@pytest.mark.parametrize("patience", [12, 2000])
+def test_who_fits_nowhere_comes_an_epoch_later_however_long_others_wait(patience):
+    """41 clips in batches of 4, one of them of a length that no other has."""
+    lengths, tags = [100] * 40 + [2900], [frozenset({i % 9}) for i in range(41)]
+    settings = Pool(repeats=0, patience=patience)
+    done = epochs(pool(lengths=lengths, tags=tags, settings=settings), 20)
+    shown = [sum(e.base == 40 for b in batches for e in b) for batches, _ in done]
+    assert shown == [0, *[1] * 19]
+    assert all(log.waiting <= 12 for _, log in done)
 
 
 def test_nobody_starves():
@@ -80,8 +91,7 @@ def test_nothing_is_lost_or_shown_twice():
     examples = pool(mixer=Superposition())
     done = epochs(examples, 5)
     shown = sum(len(b) for batches, _ in done for b in batches)
-    drawn = sum(log.examples for _, log in done) - sum(log.waiting for _, log in done[:-1])
-    assert shown + done[-1][1].waiting == drawn
+    assert shown + done[-1][1].waiting == sum(log.examples for _, log in done)
     assert all(log.dropped == 0 for _, log in done)
 
 

@@ -38,7 +38,7 @@ CPU = torch.device("cpu")
 POOL = {
     "augment": {"name": "chain", "methods": [{"name": "superposition"}, {"name": "upb_masks"}]},
     "loss": {"name": "binary_cross_entropy"},
-    "train": {"pool": {"repeats": 2, "patience": 50}, "epochs": 2},
+    "train": {"pool": {"repeats": 2, "event_rule": "none"}, "epochs": 2},
 }
 
 
@@ -196,7 +196,7 @@ def test_clips_over_the_bound_are_not_trained_on_and_that_is_said(corpus, tmp_pa
 
 def test_rules_that_fill_no_batch_are_said(corpus, tmp_path):
     """Four classes, one tag each: no five examples are unlike."""
-    never = {"repeats": 0, "patience": 1000}
+    never = {"repeats": 0, "event_rule": "antichain"}
     alone = {"name": "chain", "methods": [{"name": "upb_masks"}]}
     layers = {"augment": alone, "train": {"pool": never, "batch_size": 5}}
     with pytest.raises(UserError, match=r"none of the epoch's 36 examples fills a batch of 5"):
