@@ -18,6 +18,8 @@ from espnet_like.models import MODELS
 from espnet_like.models.crnn import CRNN
 from espnet_like.models.summary import describe, macs, parameters, tap_shapes
 from espnet_like.registry import build
+from espnet_like.training.averaging import renew_batch_norm
+from espnet_like.training.batches import Batch
 
 SMALL: dict[str, Any] = {"num_classes": 5, "num_bins": 33, "base_width": 2, "hidden": 8}
 
@@ -164,11 +166,25 @@ def test_it_is_the_network_of_packed_sequences(model: CRNN) -> None:
     torch.testing.assert_close(model(batch, torch.tensor(lengths)), expected, atol=1e-6, rtol=0)
 
 
+class Elsewhere(CRNN):
+    """Padding is marked as on a GPU, by booleans."""
+
+    def _padding(self, x: Tensor, steps: Tensor | None) -> tuple[Tensor, ...] | None:
+        positions = super()._padding(x, steps)
+        assert positions is not None
+        beyond = torch.zeros(x.shape[0], x.shape[-1], dtype=torch.bool)
+        beyond[positions] = True
+        return (beyond,)
+
+
+@pytest.mark.parametrize("network", [CRNN, Elsewhere])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_gradients_are_those_of_masks_spelled_out(layout: torch.memory_format) -> None:
+def test_gradients_are_those_of_masks_spelled_out(
+    layout: torch.memory_format, network: type[CRNN]
+) -> None:
     """In training, batch normalisation and all: products with zeros and ones, and no shortcut."""
     torch.manual_seed(1)
-    model = CRNN(**SMALL).double().to(memory_format=layout)
+    model = network(**SMALL).double().to(memory_format=layout)
     for parameter in model.parameters():
         if parameter.dim() == 1:
             nn.init.normal_(parameter)  # so that a convolution makes something of padding
@@ -295,3 +311,19 @@ def test_logits_start_at_the_prior() -> None:
 def test_another_number_of_bins_is_refused(model: CRNN) -> None:
     with pytest.raises(RuntimeError, match=r"made for 33 bins: set --model\.num_bins 40"):
         model(torch.randn(1, 1, 40, 30))
+
+
+def test_statistics_are_renewed_with_lengths(model: CRNN) -> None:
+    """The mean over batches of what clips make of themselves, whatever stands in the padding."""
+    lengths = torch.tensor([40, 9, 23])
+    clean = [torch.randn(3, 1, 33, 40) * inside(torch.empty(40), lengths) for _ in range(2)]
+    noisy = [x + 100 * (1 - inside(x, lengths)).float() for x in clean]
+    found = []
+    for batches in (clean, noisy):
+        renew_batch_norm(model, [Batch(x.float(), torch.zeros(3, 5), lengths) for x in batches])
+        found.append({n: b.clone() for n, b in model.named_buffers() if b.is_floating_point()})
+    for name, own in found[0].items():
+        torch.testing.assert_close(found[1][name], own)
+    conv, norm = model.blocks[0].convolutions[0]
+    means = torch.stack([conv(x.float()).mean((0, 2, 3)) for x in clean]).mean(0)
+    torch.testing.assert_close(norm.running_mean, means.detach(), atol=1e-6, rtol=1e-5)
