@@ -6,9 +6,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
+from espnet_like.registry import build
 from espnet_like.scoring.table_files import Row, Table, read_tables
 from espnet_like.scoring.tables import Place, row_config, run_name
+from espnet_like.training.averaging import WeightAverage
+from espnet_like.training.schedules import SCHEDULES
 
 EGS = Path(__file__).resolve().parents[2] / "egs"
 RECIPES = sorted({path.parents[2].name for path in EGS.glob("*/conf/tables/*.yaml")})
@@ -89,3 +93,24 @@ def test_peas_rows_have_as_many_blocks_as_their_names_say() -> None:
             blocks = tuple(peas.get(f"{axis}_blocks", 1) for axis in ("time", "freq"))
             assert row.name.endswith(str(blocks))
             assert (peas.get("masking", "peas") == "random") == row.name.startswith("Random")
+
+
+def test_the_tagger_is_trained_as_its_report_says() -> None:
+    """UPB's report, section 3.2."""
+    place = Place(EGS / "fsdkaggle19" / "conf", Path("d"), Path("e"), Path("x"), "c", (1,))
+    table = tables_of("fsdkaggle19")["table2"]
+    repeats = set()
+    for row in (row for row in table.rows if row.augment):
+        train = row_config(place, table, row).train
+        schedule = build(SCHEDULES, train.schedule, "schedule")
+        rates = [train.optimizer.lr * schedule.at(0, step) for step in (0, 149_999, 150_000)]
+        assert rates == pytest.approx([3e-4, 3e-4, 1e-4])
+        assert (train.optimizer.name, train.clip_norm, train.batch_size) == ("adam", 15, 16)
+        assert train.iterations == 200_000 and train.selection == "last"
+        network = torch.nn.Linear(1, 1)
+        average = WeightAverage(network, train.average)
+        for step in range(500, 200_001, 500):
+            average.after("iteration", step, network)
+        assert average.count == 50  # each 1,000th of the last 50,000 steps
+        repeats.add(train.pool.repeats)
+    assert repeats == {2, 4}
