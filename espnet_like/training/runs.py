@@ -159,7 +159,7 @@ class Run:
                 return None
 
     def _compute_on(self, device: torch.device) -> None:
-        """Set this process up for it."""
+        """Set this process up: its threads and, for good, its memory."""
         if self.config.train.threads:
             torch.set_num_threads(self.config.train.threads)
         if device.type == "cpu":

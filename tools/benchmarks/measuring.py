@@ -108,10 +108,10 @@ def apart(function: Callable[..., object], *arguments: object) -> Iterator[Clock
 def plain_program(
     device: torch.device, make: Callable[..., Callable[[], object]], *arguments: Hashable
 ) -> Iterator[Clock]:
-    """Times what `make(*arguments)` returns, as somebody's script of its own would run it.
+    """Times what `make(*arguments)` returns, as a script of its own would run it.
 
-    On a CPU that is another process, which has the memory allocator as it comes and makes it when
-    first called.
+    On a CPU, that is in another process, with the memory allocator as it comes; the first call
+    includes the making.
     """
     if device.type != "cpu":
         yield on(device, make(*arguments))
