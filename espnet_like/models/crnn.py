@@ -203,8 +203,8 @@ def _cleared(x: Tensor, padding: Padding | None) -> Tensor:
 def _clear_for_relu(x: Tensor, padding: Padding) -> None:
     """Zero in place what ReLU is applied to next, perhaps after pooling.
 
-    Autograd need not know: ReLU passes no gradient to where it gives zero, and a zero is the largest
-    of a pooled window only where all else is negative, so that ReLU gives zero.
+    Autograd need not know: ReLU passes no gradient to where it gives zero, as it does for a window
+    of the pooling whose largest value is such a zero.
     """
     x.movedim(-1, 1).index_put_(padding, torch.zeros((), dtype=x.dtype))
 

@@ -1,8 +1,8 @@
 """Section tagging: what a step of UPB's tagger is made of, and the same as one first writes it.
 
 "Plain loader" has our network, precision and process, so that its row is about the loader alone;
-"plain loader and fp32" is a script of its own. On a CPU, where the network takes nine tenths of a
-step, the difference is precision, layout and memory; the loader's shows where a GPU has the network.
+"plain loader and fp32" is a script of its own. On a CPU, where the network takes most of a step,
+what differs is precision, layout and memory; the loader matters where a GPU has the network.
 """
 
 from __future__ import annotations
