@@ -159,6 +159,9 @@ class Pool:
             authors' code).
         incomplete: see patience.
         max_seconds: longer clips are not trained on.
+        norm: features are normalised by the statistics of all clips (`global`), or in training by
+            those of the base's portion (`per_set`, the authors' code); what is scored always by
+            those of all.
     """
 
     repeats: int = 8
@@ -167,6 +170,7 @@ class Pool:
     patience: int = 2000
     incomplete: Literal["emit", "drop"] = "emit"
     max_seconds: float = 30.0
+    norm: Literal["global", "per_set"] = "global"
 
     def __post_init__(self) -> None:
         if self.repeats < 0 or self.patience < 1:

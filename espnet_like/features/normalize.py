@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ class Stats:
         mean: (F,) float64.
         deviations: (F,) float64, sum of squared distances from the mean.
         made: what they were made of; plain data.
+        sets: the same of parts of the clips (utt2portion), where there are several.
     """
 
     def __init__(self, num_bins: int) -> None:
@@ -34,6 +36,7 @@ class Stats:
         self.mean = np.zeros(num_bins)
         self.deviations = np.zeros(num_bins)
         self.made: dict[str, Any] = {}
+        self.sets: dict[str, Stats] = {}
 
     def add(self, features: np.ndarray) -> None:
         """Take in (C, F, T), every frame counts; raises ValueError for another F."""
@@ -70,14 +73,17 @@ class Stats:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write JSON, whole."""
-        value = {
+        sets = {name: own.numbers() for name, own in self.sets.items()}
+        write_json(path, {**self.numbers(), "made": self.made, **({"sets": sets} if sets else {})})
+
+    def numbers(self) -> dict[str, Any]:
+        """Of all clips, as plain data."""
+        return {
             "count": self.count,
             "mean": self.mean.tolist(),
             "std": self.std.tolist(),
             "deviations": self.deviations.tolist(),
-            "made": self.made,
         }
-        write_json(path, value)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Stats:
@@ -91,13 +97,19 @@ class Stats:
             raise MissingInput(f"{path}: no such file: run --stage stats")
         value = read_json(path)
         try:
-            stats = cls(len(value["mean"]))
-            stats.count = int(value["count"])
-            stats.mean = np.array(value["mean"], np.float64)
-            stats.deviations = np.array(value["deviations"], np.float64)
+            stats = cls._of(value)
             stats.made = dict(value["made"])
-        except (KeyError, TypeError, ValueError):
+            stats.sets = {name: cls._of(own) for name, own in value.get("sets", {}).items()}
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise UserError(f"{path}: not statistics: remove it and run --stage stats") from None
+        return stats
+
+    @classmethod
+    def _of(cls, numbers: Mapping[str, Any]) -> Stats:
+        stats = cls(len(numbers["mean"]))
+        stats.count = int(numbers["count"])
+        stats.mean = np.array(numbers["mean"], np.float64)
+        stats.deviations = np.array(numbers["deviations"], np.float64)
         return stats
 
 
@@ -137,7 +149,11 @@ class Normalize(nn.Module):
             how: true: (x - mean) / std per bin; `one_scale`: (x - mean) / scale, the mean per bin
                 and one scale for all, `Stats.scale`; false: features stay as they are.
         """
-        stats = Stats.load(path)
+        return cls.of(Stats.load(path), how)
+
+    @classmethod
+    def of(cls, stats: Stats, how: bool | Literal["one_scale"] = True) -> Normalize:
+        """From statistics; see `load`."""
         if how == "one_scale":
             return cls(stats.mean, np.full_like(stats.mean, stats.scale))
         if not how:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from espnet_like.data.directory import DataDir
@@ -16,7 +16,16 @@ from espnet_like.files import digest
 
 def fingerprint(dump: FeatureDump, data: DataDir) -> str:
     """Of what goes into the statistics of a training part: the features and its utterances."""
-    return digest(dump.fingerprint, [utt for utt in sources(dump, data) if utt not in dump.bad])
+    utterances = [utt for utt in sources(dump, data) if utt not in dump.bad]
+    portions = _portions(data, utterances)
+    return digest(dump.fingerprint, utterances, *([sorted(portions.items())] if portions else []))
+
+
+def _portions(data: DataDir, utterances: Sequence[str]) -> dict[str, str]:
+    """The portion of each utterance, where there are several."""
+    known = data.domains.get("portion", {})
+    found = {utt: known[utt] for utt in utterances if utt in known}
+    return found if len(set(found.values())) > 1 else {}
 
 
 def compute_stats(
@@ -25,7 +34,7 @@ def compute_stats(
     out: str | os.PathLike[str],
     log: Callable[[str], None] = print,
 ) -> None:
-    """Write `out`, unless it is there and fresh.
+    """Write `out`, unless it is there and fresh: of all clips, and of each portion (utt2portion).
 
     Args:
         dump_dir: a finished dump.
@@ -57,9 +66,13 @@ def compute_stats(
             log(f"{out}: fresh")
             return
         log(f"{out}: stale (features or utterances changed): made again")
-    stats = Stats(dump.bins)
+    stats, portions = Stats(dump.bins), _portions(data, utterances)
+    stats.sets = {name: Stats(dump.bins) for name in sorted(set(portions.values()))}
     for utt in utterances:
-        stats.add(dump.load(utt))
+        features = dump.load(utt)
+        stats.add(features)
+        if utt in portions:
+            stats.sets[portions[utt]].add(features)
     stats.made = {
         "features": dump.features,
         "channels": dump.channels,

@@ -64,6 +64,8 @@ class Inputs:
         """
         dump, stats = FeatureDump(self.config.data.dump), Stats.load(self.config.data.stats)
         numbers = [stats.count, stats.mean.tolist(), stats.std.tolist()]
+        if self._per_set:
+            numbers.append({name: own.numbers() for name, own in stats.sets.items()})
         features = [dump.features, dump.channels, dump.kind, sorted(dump.bad)]
         return [features, numbers, *(path.read_bytes() for path in sets)]
 
@@ -125,9 +127,18 @@ class Inputs:
         train = self.config.train
         assert train.pool is not None
         common = self._from_waves(device)
-        clips = PooledSet(whole, dump, *common, train.workers, train.pool, mixer)
+        norms = None
+        if self._per_set:
+            sets = Stats.load(self.config.data.stats).sets
+            norms = {k: Normalize.of(own, self.config.normalize) for k, own in sets.items()}
+        clips = PooledSet(whole, dump, *common, train.workers, train.pool, mixer, norms)
         self._check_model(directory, clips, dump)
         return clips
+
+    @property
+    def _per_set(self) -> bool:
+        pool = self.config.train.pool
+        return pool is not None and pool.norm == "per_set"
 
     def _audible(self, directory: str) -> tuple[DataDir, FeatureDump | ExcerptDump]:
         """The set without clips that have no features, and the dump of its waveforms."""

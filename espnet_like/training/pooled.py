@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,12 @@ from espnet_like.training.waves import FULL_SCALE, WaveSet
 log = logging.getLogger(__name__)
 
 
+class MixedBatch(Batch):
+    """Waveforms of examples; `norms` has the number of each one's normalisation."""
+
+    norms: list[int]
+
+
 class PooledSet(WaveSet):
     """The clips of one data directory; its batches are those of an `ExamplePool`.
 
@@ -39,9 +45,11 @@ class PooledSet(WaveSet):
         dump, front, normalize, device, workers: see `WaveSet`.
         settings: of the pool.
         mixer: the method that mixes; None for no mixing.
+        by_portion: another normalisation for examples whose base is of this portion.
 
     Raises:
-        UserError: see `WaveSet`; no clip is as short as `settings.max_seconds`.
+        UserError: see `WaveSet`; no clip is as short as `settings.max_seconds`; a portion that
+            `by_portion` lacks.
     """
 
     def __init__(
@@ -54,9 +62,11 @@ class PooledSet(WaveSet):
         workers: int,
         settings: Pool,
         mixer: Superposition | None,
+        by_portion: Mapping[str, Normalize] | None = None,
     ) -> None:
         super().__init__(data, dump, front, normalize, device, False, workers)
         portion = data.domains.get("portion", {})
+        self._norms, self._norm_of = self._by_portion(portion, by_portion)
         self.pool = ExamplePool(
             self.frames.tolist(),
             [frozenset(row.nonzero().flatten().tolist()) for row in self.targets],
@@ -126,7 +136,35 @@ class PooledSet(WaveSet):
             for row, own in zip(targets, tags, strict=True):
                 row[list(own)] = 1.0
             lengths = torch.tensor([example.samples for example in examples])
-            yield Batch(mixed[:, :, None], targets.to(self.device, non_blocking=True), lengths)
+            batch = MixedBatch(
+                mixed[:, :, None], targets.to(self.device, non_blocking=True), lengths
+            )
+            batch.norms = self._norm_of[[example.base for example in examples]].tolist()
+            yield batch
+
+    def _by_portion(
+        self, portion: Mapping[str, str], norms: Mapping[str, Normalize] | None
+    ) -> tuple[list[Normalize], Tensor]:
+        """The normalisations, and which of them each clip has."""
+        if norms is None:
+            return [self.normalize], torch.zeros(len(self), dtype=torch.long)
+        names = sorted(norms)
+        own = [portion.get(utt, "") for utt in self.utterances]
+        if unknown := set(own) - set(names):
+            raise UserError(
+                f"train.pool.norm per_set: there are statistics of {', '.join(names) or 'no set'}, "
+                f"none of {min(unknown) or 'clips without utt2portion'}"
+            )
+        return (
+            [norms[name].to(self.device) for name in names],
+            torch.tensor([names.index(name) for name in own]),
+        )
+
+    def _in_norm(self, features: Tensor, batch: Batch) -> Tensor:
+        assert isinstance(batch, MixedBatch)
+        return torch.stack(
+            [self._norms[k](row) for k, row in zip(batch.norms, features, strict=True)]
+        )
 
     def _samples(self, raw: Tensor) -> Tensor:
         """(B, C, L) in [-1, 1) on the device."""

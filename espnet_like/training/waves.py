@@ -76,10 +76,15 @@ class WaveSet(ClipSet):
             progress,
         )
         features, frames = self.front(wave, lengths)
-        features = self.normalize(features).contiguous()
+        features = self._in_norm(features, batch).contiguous()
         if lengths is None or self.front.one_length:
             return Batch(features, targets, None), then
         return Batch(zero_padding(features, frames), targets, frames), then
+
+    def _in_norm(self, features: Tensor, batch: Batch) -> Tensor:
+        """The features (B, C, F, T) of a batch, normalised."""
+        normalized: Tensor = self.normalize(features)
+        return normalized
 
     def _normalized(self, raw: Tensor, frames: Tensor) -> Tensor:
         return raw

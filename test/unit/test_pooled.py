@@ -19,7 +19,7 @@ from espnet_like.data import ark
 from espnet_like.data.ark import ArkReader, ArkWriter
 from espnet_like.data.directory import DataDir, Segment
 from espnet_like.errors import UserError
-from espnet_like.features.dump import Settings
+from espnet_like.features.dump import FeatureDump, Settings
 from espnet_like.features.logmel import LogMel
 from espnet_like.features.make_dump import dump_part, merge_parts
 from espnet_like.features.normalize import Normalize
@@ -114,6 +114,51 @@ def test_a_batch_is_what_a_loop_over_the_files_gives(corpus):
             assert np.abs(batch.features[row, 0, 0].numpy() - expected).max() < 1e-6
             found = {clips.labels[k] for k in batch.targets[row].nonzero().flatten().tolist()}
             assert found == tags
+
+
+def test_in_training_each_portion_may_have_its_own_normalisation(corpus, tmp_path):
+    """The mean of each bin and one scale, of the recordings of the portion that the base is of."""
+    train = DataDir.load(corpus / "data/c/fold1/train")
+    portion = {utt: "curated" if k % 2 else "noisy" for k, utt in enumerate(train.utterances)}
+    with_portions = replace(train, domains={"portion": portion})
+    compute_stats(corpus / "dump/c", with_portions, tmp_path / "stats.json", log=tiny.quiet)
+    data = {"data": {"stats": str(tmp_path / "stats.json")}, "normalize": "one_scale"}
+    per_set = {**data, "train": {"pool": {"norm": "per_set"}}}
+    plain, own = (
+        Run(corpus / "run", config(corpus, layers)).inputs.pool(
+            str(corpus / "data/c/fold1/parts"), Superposition(), CPU
+        )
+        for layers in (data, per_set)
+    )
+    dump = FeatureDump(corpus / "dump/c")
+
+    def moments(utterances):
+        frames = np.concatenate([dump.load(u)[0] for u in utterances], 1).astype(np.float64)
+        mean = frames.mean(1, keepdims=True)
+        return mean, np.sqrt(((frames - mean) ** 2).mean())
+
+    mean, scale = moments(train.utterances)
+    of = {
+        name: moments([u for u in train.utterances if portion[u] == name])
+        for name in ("curated", "noisy")
+    }
+    chosen = own.epoch(0, 0, own_settings := Train(batch_size=4))
+    assert chosen == plain.epoch(0, 0, own_settings)
+    seen = set()
+    for examples, a, b in zip(chosen, own.batches(chosen), plain.batches(chosen), strict=True):
+        found, usual = (c.prepared(x, NoAugmentation())[0] for c, x in ((own, a), (plain, b)))
+        for row, example in enumerate(examples):
+            name = portion[own.utterances[example.base].rpartition("_")[0]]
+            frames = int(found.lengths[row])
+            raw = usual.features[row, 0, :, :frames].double().numpy() * scale + mean
+            expected = (raw - of[name][0]) / of[name][1]
+            assert np.abs(found.features[row, 0, :, :frames].numpy() - expected).max() < 1e-4
+            assert not found.features[row, :, :, frames:].any()
+            seen.add(name)
+    assert seen == {"curated", "noisy"}
+    without = {"train": {"pool": {"norm": "per_set"}}}
+    with pytest.raises(UserError, match="per_set: there are statistics of no set, none of curated"):
+        Run(corpus / "run", config(corpus, without)).inputs.training(CPU)
 
 
 def test_workers_change_nothing(corpus, tmp_path):
