@@ -47,6 +47,9 @@ def experiment(layers: Mapping[str, Any]) -> Experiment:
         for key, registry in _registries().items()
         if (spec := _component(parsed, key))
     }
+    model = complete.get("model", {})
+    if parsed.input_shape and "num_bins" in model and "num_bins" not in parsed.model:
+        model["num_bins"] = parsed.input_shape[1]
     train = replace(parsed.train, schedule=complete.pop("train.schedule"))
     return replace(parsed, train=train, **complete)
 
@@ -56,7 +59,7 @@ def try_out(config: Experiment) -> None:
 
     Raises:
         UserError: a value out of range; names its component. An augmentation that asks the network
-            what it does not know, or that does not fit features of `input_shape`.
+            what it does not know. What does not fit features of `input_shape`.
     """
     import torch
 
@@ -68,9 +71,13 @@ def try_out(config: Experiment) -> None:
     augmentation, model = built.get("augment"), built.get("model")
     if augmentation is not None and model is not None:
         try_together(config, model, augmentation)
-    if config.input_shape and augmentation is not None:
+    if config.input_shape:
         *maps, frames = config.input_shape
-        augmentation.check((*maps, min(frames, config.train.crop_frames or frames)))
+        shape = (*maps, min(frames, config.train.crop_frames or frames))
+        if model is not None:
+            check_fit(config, model, shape)
+        if augmentation is not None:
+            augmentation.check(shape)
 
 
 def try_together(config: Experiment, model: Any, augmentation: Any) -> None:
@@ -93,6 +100,23 @@ def try_together(config: Experiment, model: Any, augmentation: Any) -> None:
     if config.train.teacher and not asks:
         name = config.augment.get("name")
         raise UserError(f"train.teacher: augment {name} asks no network: take it out")
+
+
+def check_fit(config: Experiment, model: Any, shape: tuple[int, ...]) -> None:
+    """Whether the network takes features of this (C, F, T).
+
+    Raises:
+        UserError: it does not.
+    """
+    from espnet_like.models.summary import tap_shapes
+
+    try:
+        tap_shapes(model, shape)
+    except RuntimeError as error:
+        text = f"{shape[0]} channels, {shape[1]} bins and {shape[2]} frames"
+        raise UserError(
+            f"model: features of {text} do not fit {config.model['name']} ({error})"
+        ) from None
 
 
 #: Keys that only take time and memory: with other values, a run is the same one.

@@ -7,20 +7,28 @@ import platform
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+LIBRARIES = ("torchaudio", "numpy", "soundfile", "soxr", "kaldiio")  # that numbers come through
 
-def environment() -> dict[str, Any]:
-    """What ran, where: git revision, versions, device."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """What ran, where: git revision, versions, device.
+
+    Args:
+        device: that computes; None: a GPU where there is one.
+    """
+    cuda = torch.cuda.is_available() if device is None else device.type == "cuda"
     return {
         "revision": revision(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "device": device,
+        **{name: version(name) for name in LIBRARIES},
+        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
         "threads": torch.get_num_threads(),
         "command": sys.argv,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

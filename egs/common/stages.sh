@@ -73,7 +73,8 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
   --nj N             jobs of stage feats (default: $nj)
   --max-jobs-run N   jobs at a time (default: as many as the cores, or GPUs, allow)
   --threads N        threads of a training job (default: $threads)
-  --ngpu N           GPUs of a training job (default: $ngpu); --device cpu keeps off them
+  --ngpu N           GPUs of a training job, which share its batches (default: $ngpu); --device cpu
+                     keeps off them
   --dtype TYPE       float32 or float16 dump; --compress writes compressed Kaldi matrices
   --max-bad N        go on past so many unreadable clips
   --domain NAME      stage report also prints accuracy by city, device, ... (utt2NAME)
@@ -208,7 +209,8 @@ train_() {
   plan_ "$1"
   if [[ $planned == 0 ]]; then return; fi
   jobs_ --num-threads "$threads" --gpu "$ngpu" "JOB=1:$planned" "$logs/$1.JOB.log" \
-    python -m espnet_like.bin.train --plan "$plans/$1.jsonl" --job JOB --device "$device"
+    python -m espnet_like.bin.train --plan "$plans/$1.jsonl" --job JOB --device "$device" \
+    --ngpu "$ngpu"
 }
 
 stage_pretrain() { train_ pretrain; } # on what stage train trains on, without the labels

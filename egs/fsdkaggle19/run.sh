@@ -10,6 +10,7 @@ feats=upb
 model=crnn
 augment=upb
 table=table2
+stop_stage=pack
 folds="1 2 3" # of the relabelled corpus: its splits
 relabel_folds= # all fifteen; in the demo one of each split
 relabel_seed=0

@@ -5,12 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import torch
 
 from espnet_like.bin.plan import read_plan
+from espnet_like.cluster.local import GRACE
 from espnet_like.config import experiment, load_layers
 from espnet_like.errors import UserError, run
 from espnet_like.training.runs import Run
@@ -28,8 +33,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--job", type=int, help="line of the list, from 1")
     parser.add_argument("--config", action="append", default=[], help="YAML; later ones win")
     parser.add_argument("--exp", type=Path, help="with --config: directory of the run")
+    parser.add_argument(
+        "--ngpu", type=int, default=1, help="processes that train one run together, a GPU each"
+    )
     add_device(parser)
     args, overrides = parser.parse_known_args(argv)
+    if args.ngpu > 1 and "RANK" not in os.environ:
+        return together(args.ngpu, args.device, sys.argv[1:] if argv is None else argv)
     level = logging.INFO if int(os.environ.get("RANK", 0)) == 0 else logging.WARNING
     logging.basicConfig(level=level, format="%(message)s", stream=sys.stdout)
     if args.plan and args.job and not (overrides or args.config):
@@ -45,6 +55,53 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{run_.directory}: saved after SIGTERM; the same command goes on")
         return PREEMPTED
     return 0
+
+
+def together(count: int, device_name: str, argv: list[str]) -> int:
+    """Run this module in several processes of this machine, as torchrun would.
+
+    Unlike torchrun's they stay in this process's group, so that a job's signals reach them; they
+    save, and say so by their exit code.
+
+    Args:
+        count: how many.
+        device_name: the option --device.
+        argv: what each is called with.
+
+    Returns:
+        The exit code of the first that failed, or 0.
+
+    Raises:
+        UserError: fewer GPUs than processes.
+    """
+    there = torch.cuda.device_count()
+    if device_name != "cpu" and there < count:
+        raise UserError(
+            f"--ngpu {count}: this torch sees {there or 'no'} GPUs; with --device cpu, {count} "
+            "processes share the cores"
+        )
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    world = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": str(count)}
+    own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    command = [sys.executable, "-m", "espnet_like.bin.train", *argv]
+    running = [subprocess.Popen(command, env={**os.environ, **world, **rank}) for rank in own]
+    failed, since = 0, 0.0
+    while running:
+        time.sleep(0.1)
+        for process in [p for p in running if p.poll() is not None]:
+            running.remove(process)
+            if process.returncode and not failed:
+                failed, since = process.returncode, time.monotonic()
+                for other in running:
+                    other.terminate()
+        if failed and time.monotonic() - since > GRACE:  # they wait for the one that is gone
+            for other in running:
+                other.kill()
+    return failed if failed >= 0 else 128 - failed
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -20,18 +20,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from espnet_like.augment import Augmentation
 from espnet_like.compress.packed import load_packed
 from espnet_like.compress.pruning import prune
 from espnet_like.compress.size import size_report
-from espnet_like.config import identity, try_together
+from espnet_like.config import check_fit, identity, try_together
 from espnet_like.data.ark import ArkWriter, is_whole
 from espnet_like.environment import environment
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.files import digest, read_json, write_json, write_text
 from espnet_like.layers import write_yaml
 from espnet_like.models import MODELS
-from espnet_like.models.summary import tap_shapes
 from espnet_like.registry import build
 from espnet_like.schema import Experiment
 from espnet_like.training import seeds
@@ -143,7 +141,7 @@ class Run:
         self._compute_on(device)
         trainer = self._trainer(fingerprint, device, ranks)
         if ranks.first:
-            self._claim(fingerprint)
+            self._claim(fingerprint, device)
         ranks.wait()
         with _logging_to(self.directory / "train.log") if ranks.first else nullcontext():
             log.info(
@@ -274,7 +272,8 @@ class Run:
         channels, bins, frames = clips.shape
         cut = min(frames, config.train.crop_frames or frames)
         try_together(config, model, augmentation)
-        _check_fit(model, augmentation, (channels, bins, cut))
+        check_fit(config, model, (channels, bins, cut))
+        augmentation.check((channels, bins, cut))
         criterion: Loss = build(LOSSES, config.loss, "loss")
         criterion.fit(clips.targets)
         model = model.to(device)
@@ -296,7 +295,7 @@ class Run:
             ranks,
         )
 
-    def _claim(self, fingerprint: str) -> None:
+    def _claim(self, fingerprint: str, device: torch.device) -> None:
         """Make the directory this configuration's; what another one left is moved aside."""
         if self._claimed_by() not in (None, fingerprint):
             aside = self.directory.with_name(
@@ -307,7 +306,7 @@ class Run:
         self.directory.mkdir(parents=True, exist_ok=True)
         text = f"{FINGERPRINT}{fingerprint}\n" + write_yaml(self.config.resolved())
         write_text(self.directory / "config.yaml", text)
-        write_json(self.directory / "env.json", environment())
+        write_json(self.directory / "env.json", environment(device))
 
 
 def _hash(path: Path) -> str:
@@ -326,18 +325,6 @@ def _monitored(config: Experiment) -> str | None:
         raise UserError("train.selection best_valid needs data.valid: give --valid")
     by_test = config.train.selection in ("best_test", "best_mean")
     return config.data.test if by_test else config.data.valid
-
-
-def _check_fit(model: nn.Module, augmentation: Augmentation, shape: tuple[int, ...]) -> None:
-    """Features of this (C, F, T) fit the model and the augmentation."""
-    try:
-        list(tap_shapes(model, shape))
-    except RuntimeError as error:
-        raise UserError(
-            f"model: features of {shape[1]} bins and {shape[2]} frames are too small for it "
-            f"({error})"
-        ) from None
-    augmentation.check(shape)
 
 
 @contextmanager

@@ -286,6 +286,9 @@ class Trainer:
             return
         state, target = self.state, self.checkpoints / "final.safetensors"
         if self.settings.selection in ("best_valid", "best_test"):
+            if self.average:
+                text = "train.selection %s takes one epoch's weights: no use of train.average"
+                log.warning(text, self.settings.selection)
             with atomic_path(target) as temporary:
                 shutil.copyfile(self.checkpoints / "best.safetensors", temporary)
         elif self.average and self.average.count:

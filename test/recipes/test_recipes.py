@@ -21,7 +21,7 @@ RECIPES = sorted(path.parent.name for path in (ROOT / "egs").glob("*/run.sh"))
 def done(request, recipe, tree):
     """A recipe whose demo has run through all stages."""
     name = request.param
-    recipe(name, "--demo", "--stop-stage", "pack", "--seeds", "0")
+    recipe(name, "--demo", "--seeds", "0")
     return tree / "egs" / name
 
 
@@ -85,7 +85,7 @@ def test_relabelling_mends_labels(done):
 
 def test_a_second_run_changes_nothing(done, recipe):
     before = made(done)
-    recipe(done.name, "--demo", "--stop-stage", "pack", "--seeds", "0")
+    recipe(done.name, "--demo", "--seeds", "0")
     assert made(done) == before
 
 
@@ -134,6 +134,12 @@ def test_a_recipe_runs_its_own_table_unless_something_else_is_asked_for(recipe):
     assert "--train train_demo" in recipe("esc50", "--dry-run", "--demo").stdout
     given = ["--dry-run", "--subset", "esc10", "--train", "train_demo"]
     assert "--train train_demo" in recipe("esc50", *given).stdout
+
+
+def test_gpus_of_a_job_train_one_run_together(recipe):
+    shown = recipe("mini", "--dry-run", "--ngpu", "2", "--stage", "train").stdout
+    (line,) = [line for line in shown.splitlines() if "bin.train" in line]
+    assert " --gpu 2 " in line and line.rstrip().endswith("--ngpu 2")
 
 
 def test_wrong_names_are_said_before_the_first_stage(recipe):

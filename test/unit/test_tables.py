@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from espnet_like.config import experiment, load_layers, try_out
 from espnet_like.registry import build
 from espnet_like.scoring.table_files import Row, Table, read_tables
 from espnet_like.scoring.tables import Place, row_config, run_name
@@ -39,6 +40,21 @@ def test_rows_are_configurations_of_their_own(recipe: str) -> None:
             assert lines == set(table.figure.lines)
     for table, row in kinds.values():  # the others differ in a number
         assert row_config(place, table, row).model["name"]
+
+
+NETWORKS = sorted(path.stem for path in EGS.glob("common/conf/model/*.yaml"))
+
+
+@pytest.mark.parametrize(
+    "recipe", sorted(path.parents[1].name for path in EGS.glob("*/conf/features.yaml"))
+)
+def test_any_network_takes_the_features_of_any_corpus(recipe: str) -> None:
+    for network in NETWORKS:
+        if not network.startswith("ssast"):  # it has a front end of its own
+            path = EGS / "common" / "conf" / "model" / f"{network}.yaml"
+            config = experiment(load_layers([EGS / recipe / "conf" / "features.yaml", path]))
+            try_out(config)
+            assert config.model["num_classes"] > 1
 
 
 def published(recipe: str, stem: str) -> dict[str, float]:

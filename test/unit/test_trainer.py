@@ -17,13 +17,12 @@ import torch
 import yaml
 from tiny import assert_same, trained
 
-from espnet_like.augment import NoAugmentation
+from espnet_like.config import experiment, try_out
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.files import read_json
-from espnet_like.models import CPResNet
 from espnet_like.training import checkpoint, seeds
 from espnet_like.training.ranks import Ranks
-from espnet_like.training.runs import Run, _check_fit
+from espnet_like.training.runs import Run
 from espnet_like.training.trainer import Trainer, _clock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +55,7 @@ def start(arguments: list[str], **environment: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -279,25 +279,33 @@ def test_bf16_and_channels_last_stay_close(corpus, reference, tmp_path):
 
 
 def test_two_ranks_agree(corpus, tmp_path):
-    """torchrun with two processes: one set of weights, close to that of one process.
+    """Two processes of a job: one set of weights, close to that of one process.
 
-    Batch norm sees half the batch on each rank, so equal is not to be expected.
+    Batch norm sees half the batch on each rank, so equal is not to be expected. Ended on the way,
+    they save, and go on where they were.
     """
-    config = tiny.config(corpus, {"train": {"batch_size": 6}})
+    config = tiny.config(corpus, {"train": {"batch_size": 6, "epochs": 60}})
     directory = tmp_path / "run"
-    arguments = command(directory, config)
-    process = start(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-         *arguments[1:]], OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="",
-    )  # fmt: skip
-    try:
-        output, _ = process.communicate(timeout=300)
-    except subprocess.TimeoutExpired:
-        process.terminate()
-        raise
-    assert process.returncode == 0, output
+    arguments = command(directory, config, "--ngpu", "2")
+
+    def run(until: str = "") -> tuple[int, str]:
+        process = start(arguments, OMP_NUM_THREADS="1")
+        said = ""
+        while until and until not in said:
+            said += process.stdout.readline()
+        if until:
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            return process.wait(300), said + process.stdout.read()
+        finally:
+            process.kill()
+
+    code, output = run(until="epoch 1/60")
+    assert code == 75 and "saved after SIGTERM" in output, output
+    code, output = run()
+    assert code == 0 and "resume at epoch" in output, output
     done = read_json(directory / "train.json")
-    assert (done["epochs"], done["steps"]) == (3, 9)
+    assert (done["epochs"], done["steps"]) == (60, 180)
     assert done["history"][0]["loss"] == pytest.approx(1.386, abs=0.5)
 
 
@@ -317,10 +325,17 @@ def test_what_does_not_fit_is_said(corpus, tmp_path, layers, words):
         Run(tmp_path / "run", tiny.config(corpus, layers)).train(CPU)
 
 
-def test_features_too_small_for_the_model_are_said():
-    model = CPResNet(num_classes=4, base_width=4)
-    with pytest.raises(UserError, match="16 bins and 40 frames are too small"):
-        _check_fit(model, NoAugmentation(), (1, 16, 40))
+def test_features_that_do_not_fit_the_model_are_said_before_anything_is_made():
+    small = {"model": {"name": "cp_resnet", "base_width": 4}, "input_shape": [1, 16, 40]}
+    other = {"model": {"name": "crnn", "num_bins": 40}, "input_shape": [1, 128, 40]}
+    for layers, words in (
+        (small, "16 bins and 40 frames do not fit cp_resnet"),
+        (other, r"128 bins .* do not fit crnn \(made for 40 bins: set --model.num_bins 128\)"),
+    ):
+        with pytest.raises(UserError, match=words):
+            try_out(experiment(layers))
+    del other["model"]["num_bins"]
+    assert experiment(other).model["num_bins"] == 128
 
 
 def test_missing_inputs_name_the_stage(corpus, tmp_path):
