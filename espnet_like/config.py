@@ -44,7 +44,7 @@ def experiment(layers: Mapping[str, Any]) -> Experiment:
     parsed = check(layers, Experiment)
     complete = {
         key: {"name": spec.get("name"), **arguments(registry, spec, key)}
-        for key, registry in _registries().items()
+        for key, registry in components().items()
         if (spec := _component(parsed, key))
     }
     model = complete.get("model", {})
@@ -64,7 +64,7 @@ def try_out(config: Experiment) -> None:
     import torch
 
     built = {}
-    for key, registry in _registries().items():
+    for key, registry in components().items():
         if spec := _component(config, key):
             with torch.device("meta" if key == "model" else "cpu"):
                 built[key] = build(registry, spec, key)
@@ -139,7 +139,7 @@ def identity(config: Experiment) -> dict[str, Any]:
     for key in ("init", "pretrained"):
         if (chosen["train"][key] or {}).get("config"):
             del chosen["train"][key]["weights"]
-    for key, registry in _registries().items():
+    for key, registry in components().items():
         if spec := _component(config, key):
             parameters = signature(registry[spec["name"]]).parameters.values()
             own = {p.name: plain(p.default) for p in parameters if p.default is not p.empty}
@@ -148,7 +148,7 @@ def identity(config: Experiment) -> dict[str, Any]:
     return _apart(chosen, defaults)
 
 
-def _registries() -> dict[str, Mapping[str, type[Any]]]:
+def components() -> dict[str, Mapping[str, type[Any]]]:
     """The components, by their key."""
     from espnet_like.augment import AUGMENTATIONS
     from espnet_like.features import FRONT_ENDS

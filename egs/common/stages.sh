@@ -81,7 +81,8 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
   --dry-run          print what would be run
   --help             this text
 $(recipe_help)
-After --, any key of the configuration: ./run.sh --augment none -- --train.epochs 10"
+After --, any key of the configuration: ./run.sh --augment none -- --train.epochs 10
+python -m espnet_like.bin.keys lists them."
 
 _table=$table _row="$model $augment $train $finetune $pretrain"
 . ../../utils/parse_options.sh

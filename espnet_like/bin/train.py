@@ -27,7 +27,8 @@ def main(argv: list[str] | None = None) -> int:
         prog="train",
         description=__doc__,
         allow_abbrev=False,
-        epilog="Any key of the configuration can be given as --dotted.key VALUE with --config.",
+        epilog="Any key of the configuration can be given as --dotted.key VALUE with --config; "
+        "python -m espnet_like.bin.keys lists them.",
     )
     parser.add_argument("--plan", type=Path, help="list of runs that stage train wrote")
     parser.add_argument("--job", type=int, help="line of the list, from 1")
