@@ -70,7 +70,7 @@ usage: ./run.sh [options] [-- --dotted.key value ...]
   --demo             a tiny corpus in the official layout, all stages in minutes
   --db-root DIR      the corpus (default: ${db_root:-})
   --cmd COMMAND      where jobs run (default: $cmd; see ../common/cmd.sh)
-  --nj N             jobs of stage feats (default: $nj)
+  --nj N             jobs of the stages feats, compress and infer (default: $nj)
   --max-jobs-run N   jobs at a time (default: as many as the cores, or GPUs, allow)
   --threads N        threads of a training job (default: $threads)
   --ngpu N           GPUs of a training job, which share its batches (default: $ngpu); --device cpu
@@ -220,19 +220,20 @@ stage_train() { train_ train; }
 
 stage_prune() { train_ prune; } # what starts from the weights of stage train
 
-stage_compress() {
-  plan_ compress
+# through_ STAGE: runs that take seconds each; as many jobs as $nj share them.
+through_() {
+  plan_ "$1"
   if [[ $planned == 0 ]]; then return; fi
-  jobs_ --num-threads "$threads" --gpu "$ngpu" "JOB=1:1" "$logs/compress.JOB.log" \
-    python -m espnet_like.bin.compress --plan "$plans/compress.jsonl" --device "$device"
+  local jobs=$planned
+  if [[ $jobs != N ]] && ((jobs > nj)); then jobs=$nj; fi
+  jobs_ --num-threads "$threads" --gpu "$ngpu" "JOB=1:$jobs" "$logs/$1.JOB.log" \
+    python -m "espnet_like.bin.$1" --plan "$plans/$1.jsonl" --job JOB --jobs "$jobs" \
+    --device "$device"
 }
 
-stage_infer() {
-  plan_ infer
-  if [[ $planned == 0 ]]; then return; fi
-  jobs_ --num-threads "$threads" --gpu "$ngpu" "JOB=1:1" "$logs/infer.JOB.log" \
-    python -m espnet_like.bin.infer --plan "$plans/infer.jsonl" --device "$device"
-}
+stage_compress() { through_ compress; }
+
+stage_infer() { through_ infer; }
 
 stage_score() {
   plan_ all

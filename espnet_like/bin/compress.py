@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from espnet_like.bin.plan import read_plan
+from espnet_like.bin.plan import add_share, read_plan
 from espnet_like.bin.train import add_device, device
 from espnet_like.compress.packed import load_packed, pack, rounded
 from espnet_like.compress.size import size_report, size_table
@@ -33,12 +33,12 @@ def main(argv: list[str] | None = None) -> None:
         prog="compress", description=__doc__.splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--plan", type=Path, help="list of runs")
-    parser.add_argument("--job", type=int, help="line of the list, from 1; all when not given")
+    add_share(parser)
     parser.add_argument("--run", type=Path, help="instead of a list: directory of a trained run")
     add_device(parser)
     args, overrides = parser.parse_known_args(argv)
     if args.plan and not (args.run or overrides):
-        runs = [Run(p.directory, p.config) for p in read_plan(args.plan, args.job)]
+        runs = [Run(p.directory, p.config) for p in read_plan(args.plan, args.job, args.jobs)]
     elif args.run and not args.plan:
         runs = [_alone(args.run, overrides)]
     else:

@@ -132,8 +132,13 @@ def write_plan(path: Path, runs: list[Planned]) -> None:
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def read_plan(path: Path, job: int | None = None) -> list[Planned]:
+def read_plan(path: Path, job: int | None = None, jobs: int | None = None) -> list[Planned]:
     """The runs of a list, or just the one on line `job` (from 1).
+
+    Args:
+        path: of the list.
+        job: its line, or which of `jobs` asks.
+        jobs: how many share the list: lines job, job + jobs, ... are this one's.
 
     Raises:
         MissingInput: no such list. UserError: no such line.
@@ -145,7 +150,7 @@ def read_plan(path: Path, job: int | None = None) -> list[Planned]:
         raise UserError(f"{path}: job {job} is not among its {len(lines)} lines")
     runs = []
     for number, line in enumerate(lines, 1):
-        if job not in (None, number):
+        if job is not None and (number != job if jobs is None else (number - job) % jobs):
             continue
         try:
             fields = json.loads(line)
@@ -154,6 +159,12 @@ def read_plan(path: Path, job: int | None = None) -> list[Planned]:
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{path}:{number}: not a run: run --stage train to list it") from None
     return runs
+
+
+def add_share(parser: argparse.ArgumentParser) -> None:
+    """The options --job and --jobs of a stage that goes through a list."""
+    parser.add_argument("--job", type=int, help="line of the list, from 1; all when not given")
+    parser.add_argument("--jobs", type=int, help="so many share the list, --job says which this is")
 
 
 def _concerned(config: Experiment, stage: str) -> bool:

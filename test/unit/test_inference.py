@@ -87,6 +87,9 @@ def test_lists_of_runs_read_back(packed, tmp_path):
     write_plan(tmp_path / "plan.jsonl", planned)
     assert read_plan(tmp_path / "plan.jsonl") == planned
     assert read_plan(tmp_path / "plan.jsonl", 2) == planned[1:]
+    shares = [read_plan(tmp_path / "plan.jsonl", job, 2) for job in (1, 2)]
+    assert shares == [planned[:1], planned[1:]]
+    assert read_plan(tmp_path / "plan.jsonl", 1, 1) == planned
     with pytest.raises(UserError, match="job 3 is not among its 2 lines"):
         read_plan(tmp_path / "plan.jsonl", 3)
     for line in ("no json", "{}"):
