@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from espnet_like.errors import UserError
 
@@ -32,6 +34,30 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(path: Path, what: str) -> Iterator[None]:
+    """Keep a second process off what the lock file `path` stands for.
+
+    Raises:
+        UserError: one is there; `what` says what it does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        lock(file, what)
+        yield
+
+
+def lock(file: IO[Any], what: str) -> None:
+    """Lock an open file for as long as it, or a child's copy, is open; errors as `alone`."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{what}: wait for it or end it") from None
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise  # a file system without locks goes without
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -84,9 +84,22 @@ $(recipe_help)
 After --, any key of the configuration: ./run.sh --augment none -- --train.epochs 10
 python -m espnet_like.bin.keys lists them."
 
-_table=$table _row="$model $augment $train $finetune $pretrain"
+_given=" "
+for _word in "$@"; do
+  if [[ $_word == -- ]]; then break; fi
+  if [[ $_word == --* ]]; then _given+="${_word%%=*} "; fi
+done
 . ../../utils/parse_options.sh
 overrides=("$@")
+
+# given OPTION...: whether the command line has one of them.
+given() {
+  local option
+  for option; do
+    if [[ $_given == *" $option "* ]]; then return 0; fi
+  done
+  return 1
+}
 
 fail() {
   printf 'error: %s\n' "$1" >&2
@@ -253,8 +266,19 @@ stage_pack() {
 }
 
 if [[ ${overrides[0]---} != --* ]]; then fail "${overrides[0]}: not an option; see --help"; fi
-if [[ $table && $_row != "$model $augment $train $finetune $pretrain" ]]; then
-  if [[ $table != "$_table" ]]; then
+for _word in "${overrides[@]}"; do
+  _word=${_word%%=*}
+  if [[ $_word == --* && $_word != *.* && ! $_word =~ ^--(seed|normalize|input_shape|store)$ ]]; then
+    fail "$_word stands after --, where keys of the configuration are: put options before it"
+  fi
+done
+for _word in nj threads ${max_jobs_run:+max_jobs_run}; do
+  if [[ ! ${!_word} =~ ^[1-9][0-9]*$ ]]; then
+    fail "--${_word//_/-} ${!_word}: a number from 1"
+  fi
+done
+if [[ $table ]] && given --model --augment --train --finetune --pretrain; then
+  if given --table; then
     fail "--table $table says which models, augmentations and training: leave out the others"
   fi
   table= # the recipe's own, where something else was asked for

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-
 from espnet_like.bin.train import add_device, device
-from espnet_like.errors import run
+from espnet_like.errors import Parser, run
 from espnet_like.inference import Classifier
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="classify", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="classify", description=__doc__, allow_abbrev=False)
     parser.add_argument("--pack", required=True, help="directory that stage pack made")
     parser.add_argument("--top", type=int, default=3, help="how many labels to print of each")
     parser.add_argument("audio", nargs="+", help="wav, flac or ogg files")

@@ -9,12 +9,12 @@ import argparse
 from pathlib import Path
 
 from espnet_like.bin.plan import read_plan
-from espnet_like.errors import run
+from espnet_like.errors import Parser, run
 from espnet_like.scoring.paired import of_rows
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="compare", description=__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip

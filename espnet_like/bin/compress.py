@@ -6,7 +6,6 @@ configuration says so). What later stages score and report is this file.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from espnet_like.bin.train import add_device, device
 from espnet_like.compress.packed import load_packed, pack, rounded
 from espnet_like.compress.size import size_report, size_table
 from espnet_like.config import experiment, load_layers
-from espnet_like.errors import MissingInput, UserError, run
+from espnet_like.errors import MissingInput, Parser, UserError, run
 from espnet_like.files import atomic_path, write_json
 from espnet_like.schema import Store
 from espnet_like.scoring.metrics import accuracy
@@ -29,9 +28,7 @@ REPORT = "compress.json"
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="compress", description=__doc__.splitlines()[0], allow_abbrev=False
-    )
+    parser = Parser(prog="compress", description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--plan", type=Path, help="list of runs")
     add_share(parser)
     parser.add_argument("--run", type=Path, help="instead of a list: directory of a trained run")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from espnet_like.data.directory import DataDir
-from espnet_like.errors import run
+from espnet_like.errors import Parser, run
 from espnet_like.features.stats import compute_stats
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="compute_stats", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="compute_stats", description=__doc__, allow_abbrev=False)
     parser.add_argument("--dump", type=Path, required=True, help="dump directory")
     parser.add_argument("--data", type=Path, required=True, help="training data directory")
     parser.add_argument("--out", type=Path, required=True, help="JSON to write")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from espnet_like.data.archives import get
 from espnet_like.data.listing import read_listing
-from espnet_like.errors import UserError, run
+from espnet_like.errors import Parser, UserError, run
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="download", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="download", description=__doc__, allow_abbrev=False)
     parser.add_argument("archives", type=Path, help="the table, a recipe's local/archives.tsv")
     parser.add_argument(
         "--db-root", type=Path, default=Path("db"), help="where the corpus goes, or is already"

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 
 from espnet_like.config import check, load_layers, parse_overrides
 from espnet_like.data.directory import DataDir
-from espnet_like.errors import UserError, run
+from espnet_like.errors import Parser, UserError, run
 from espnet_like.features.dump import Settings
 from espnet_like.features.make_dump import dump_part, merge_parts
 from espnet_like.schema import Experiment
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dump_feats",
         description=__doc__,
         allow_abbrev=False,

@@ -6,12 +6,11 @@ With --runs, any runs of the recipe that were scored on the same clips, however 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_like.bin.plan import read_plan
-from espnet_like.errors import UserError, run
+from espnet_like.errors import Parser, UserError, run
 from espnet_like.files import update_json
 from espnet_like.scoring.ensemble import members, run_of, score_ensemble, score_mean
 from espnet_like.scoring.table_files import Row, read_table
@@ -19,7 +18,7 @@ from espnet_like.scoring.tables import Planned
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="ensemble", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="ensemble", description=__doc__, allow_abbrev=False)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--plan", type=Path, help="list of runs")
     what.add_argument("--runs", type=Path, nargs="+", help="directories of runs")

@@ -6,7 +6,6 @@ python -m espnet_like.bin.export_onnx --config conf/features.yaml --config model
 
 from __future__ import annotations
 
-import argparse
 import json
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from espnet_like.config import experiment, load_layers
 from espnet_like.data.directory import DataDir
-from espnet_like.errors import MissingInput, UserError, run
+from espnet_like.errors import MissingInput, Parser, UserError, run
 from espnet_like.features import FRONT_ENDS, FrontEnd
 from espnet_like.features.normalize import Normalize
 from espnet_like.files import atomic_path
@@ -38,7 +37,7 @@ TOLERANCE = 1e-4  # of the largest logit: what two programs may differ by in sin
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="export_onnx",
         description="Write a network as ONNX: features, as the front end gives them, to logits.",
         epilog="Any key of the configuration can be given as --dotted.key VALUE with --config.",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from pathlib import Path
 
 from espnet_like.bin.plan import add_share, read_plan
 from espnet_like.bin.train import add_device, device
-from espnet_like.errors import run
+from espnet_like.errors import Parser, run
 from espnet_like.training.runs import Run
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="infer", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="infer", description=__doc__, allow_abbrev=False)
     parser.add_argument("--plan", type=Path, required=True, help="list of runs")
     add_share(parser)
     parser.add_argument(

@@ -16,7 +16,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from espnet_like.config import components
-from espnet_like.errors import UserError, run
+from espnet_like.errors import Parser, UserError, run
 from espnet_like.layers import plain
 from espnet_like.registry import lookup
 from espnet_like.schema import Experiment
@@ -24,7 +24,7 @@ from espnet_like.schema import Experiment
 
 def main(argv: list[str] | None = None) -> None:
     usage = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser("keys", description=__doc__, formatter_class=usage)
+    parser = Parser("keys", description=__doc__, formatter_class=usage)
     parser.add_argument("prefix", nargs="?", default="", help="of the keys")
     parser.add_argument("component", nargs="?", help="with features, model, augment, ...: a name")
     args = parser.parse_args(argv)

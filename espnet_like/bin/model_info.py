@@ -5,7 +5,6 @@ python -m espnet_like.bin.model_info --config conf/model/cp_resnet.yaml --model.
 
 from __future__ import annotations
 
-import argparse
 import json
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from espnet_like.config import check, load_layers
-from espnet_like.errors import UserError, run
+from espnet_like.errors import Parser, UserError, run
 from espnet_like.models import MODELS
 from espnet_like.models.summary import describe
 from espnet_like.registry import build
@@ -23,7 +22,7 @@ PAPER_SHAPE = (256, 431)  # SpecAugment++: 256 mel bins, ten seconds
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="model_info",
         description="Print name, parameters, receptive field, MACs, bytes and taps of a model.",
         epilog="Any key of the configuration is an option, for instance --model.rho 5.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import torch
 
 from espnet_like.bin.plan import read_plan
 from espnet_like.data.directory import DataDir
-from espnet_like.errors import MissingInput, run
+from espnet_like.errors import MissingInput, Parser, run
 from espnet_like.features.normalize import Normalize
 from espnet_like.files import read_json, write_json
 from espnet_like.inference import Classifier
@@ -20,7 +19,7 @@ from espnet_like.training.runs import Run
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="pack", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="pack", description=__doc__, allow_abbrev=False)
     parser.add_argument("--plan", type=Path, required=True, help="list of runs")
     args = parser.parse_args(argv)
     for planned in read_plan(args.plan):

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from espnet_like.config import experiment
-from espnet_like.errors import MissingInput, UserError, run
+from espnet_like.errors import MissingInput, Parser, UserError, run
 from espnet_like.files import write_text
 from espnet_like.schema import Experiment
 from espnet_like.scoring.results import Result, read_csv
@@ -22,7 +22,7 @@ STAGES = ("waves", "pretrain", "train", "prune", "compress", "infer", "all")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="plan", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="plan", description=__doc__, allow_abbrev=False)
     parser.add_argument("--stage", choices=STAGES, default="all")
     parser.add_argument("--out", type=Path, required=True, help="list to write, one run a line")
     parser.add_argument("--conf", type=Path, default=Path("conf"))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from espnet_like.augment import AUGMENTATIONS, Augmentation, build_augmentation
 from espnet_like.data.directory import DataDir
-from espnet_like.errors import UserError, run
+from espnet_like.errors import Parser, UserError, run
 from espnet_like.features import FRONT_ENDS
 from espnet_like.features.base import FrontEnd
 from espnet_like.features.dump import FeatureDump
@@ -34,7 +34,7 @@ from espnet_like.training.checkpoint import load_weights
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="plot_augment", description=__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip

@@ -21,7 +21,7 @@ from espnet_like.augment import Augmentation, build_augmentation
 from espnet_like.augment.base import Batch, Progress
 from espnet_like.augment.peas import PEAS
 from espnet_like.config import experiment
-from espnet_like.errors import MissingInput, UserError, run
+from espnet_like.errors import MissingInput, Parser, UserError, run
 from espnet_like.features import FRONT_ENDS
 from espnet_like.features.base import FrontEnd
 from espnet_like.layers import read_part, read_yaml
@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="plot_masks", description=__doc__, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip

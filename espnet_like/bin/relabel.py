@@ -7,7 +7,6 @@ error before and after where the truth is known) and <out>/changes.tsv (old and 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from espnet_like.data.corpus import is_fresh, write_sets
 from espnet_like.data.directory import DataDir
 from espnet_like.data.sets import combine
 from espnet_like.data.tables import read_labels
-from espnet_like.errors import MissingInput, UserError, run
+from espnet_like.errors import MissingInput, Parser, UserError, run
 from espnet_like.features.dump import FeatureDump
 from espnet_like.files import digest, read_json, write_json, write_text
 from espnet_like.scoring.ensemble import mean_scores
@@ -29,7 +28,7 @@ from espnet_like.scoring.relabel import Mask, label_error, relabel, summary
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="relabel", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="relabel", description=__doc__, allow_abbrev=False)
     parser.add_argument("--plan", type=Path, required=True, help="list of the runs that relabel")
     parser.add_argument("--data", type=Path, required=True, help="directory of the sets")
     parser.add_argument("--sets", nargs="+", required=True, help="noisy sets, scored by name")

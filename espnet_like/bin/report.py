@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from espnet_like.bin.plan import read_plan
-from espnet_like.errors import MissingInput, UserError, run
+from espnet_like.errors import MissingInput, Parser, UserError, run
 from espnet_like.files import read_json, update_text
 from espnet_like.scoring import figures
 from espnet_like.scoring.counts import (
@@ -33,7 +32,7 @@ from espnet_like.scoring.tables import Planned
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="report", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="report", description=__doc__, allow_abbrev=False)
     parser.add_argument("--plan", type=Path, help="list of runs; without it those of results.csv")
     parser.add_argument("--table", default="", help="stem of the table that the runs belong to")
     parser.add_argument("--conf", type=Path, default=Path("conf"))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from espnet_like.bin.plan import read_plan
-from espnet_like.errors import run
+from espnet_like.errors import Parser, run
 from espnet_like.scoring.score import score_run
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="score", description=__doc__, allow_abbrev=False)
+    parser = Parser(prog="score", description=__doc__, allow_abbrev=False)
     parser.add_argument("--plan", type=Path, required=True, help="list of runs")
     args = parser.parse_args(argv)
     for planned in read_plan(args.plan):

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import BinaryIO, NamedTuple
 
 from espnet_like.cluster.contract import Job, exit_code, footer, header
+from espnet_like.files import lock
 
 GRACE = 30.0  # seconds from SIGTERM to SIGKILL, as Slurm's KillWait: time to save a checkpoint
 
@@ -53,7 +54,8 @@ def run(
 
     Raises:
         Cancelled: SIGINT, SIGTERM or SIGHUP came. A second one kills without grace.
-        OSError: a log cannot be made. The jobs that run are ended first.
+        OSError: a log cannot be made. UserError: another command's job writes it. The jobs that
+            run are ended first.
 
     Signals are blocked and waited for, never handled, so none falls between a fork and the
     line that notes the child. A signal that is ignored here (nohup) stays ignored.
@@ -82,9 +84,13 @@ def _start(job: Job, slot: int, extra: dict[str, str], mask: set[int]) -> _Runni
     """Open the log and start the job; a command that cannot start ends at once with 126 or 127."""
     os.makedirs(os.path.dirname(job.log) or ".", exist_ok=True)
     # Append mode: the job and the footer write to one file through two descriptors.
-    with suppress(FileNotFoundError):
-        os.unlink(job.log)
     log = open(job.log, "ab", buffering=0)  # noqa: SIM115 - lives as long as the job
+    try:
+        lock(log, f"{job.log}: another command is at this job")
+        os.truncate(log.fileno(), 0)
+    except BaseException:
+        log.close()
+        raise
     log.write(header(job, platform.node()).encode(errors="surrogateescape"))
     command: Sequence[str] = job.command
     try:

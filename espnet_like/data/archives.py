@@ -14,7 +14,6 @@ does.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import queue
 import shutil
@@ -29,7 +28,7 @@ from espnet_like.data.download import extract_zip, fetch, require_space
 from espnet_like.data.listing import Archive, File, Listing, group, read_record
 from espnet_like.data.tar_archive import extract_tar
 from espnet_like.errors import UserError
-from espnet_like.files import read_json, write_json
+from espnet_like.files import alone, read_json, write_json
 
 # Bytes that a byte of an archive of recordings makes, about.
 UNPACKED = {"zip": 1.25, "tar": 1.5, "file": 0.0}
@@ -95,12 +94,7 @@ class Store:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep a second command off this directory."""
-        self.home.mkdir(parents=True, exist_ok=True)
-        with open(self.home / "lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{self.db}: another download is running here") from None
+        with alone(self.home / "lock", f"{self.db}: another download is running here"):
             yield
 
 

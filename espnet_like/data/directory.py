@@ -87,7 +87,9 @@ class DataDir:
         """
         root = Path(path)
         if not root.is_dir():
-            raise MissingInput(f"{root}: no such data directory: run --stage data or mend the path")
+            raise MissingInput(
+                f"{root}: no such data directory: run --stage data or mend the path (--folds)"
+            )
         tables: dict[str, dict[str, Any]] = {}
         numbers: dict[tuple[str, str], int] = {}
         for name, parse in parsers(root).items():
@@ -184,6 +186,15 @@ class DataDir:
 
     def _check(self, where: Callable[[str, str], str]) -> None:
         """Refuse tables that do not fit one another; `where(file, id)` names the place."""
+        words: dict[str, Iterable[str]] = {"wav.scp": self.wav, "segments": self.segments}
+        words.update({"utt2spk": self.groups.values(), "labels": self.labels})
+        for name, own in words.items():
+            for word in own:
+                if word.split() != [word]:
+                    raise UserError(
+                        f"{where(name, word)}: {word!r}: names of utterances, groups and labels "
+                        "are single words: take an underscore"
+                    )
         for utt, segment in self.segments.items():
             if segment.recording not in self.wav:
                 raise UserError(

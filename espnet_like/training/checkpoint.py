@@ -103,4 +103,6 @@ def _load_plain(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = file.metadata() or {}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a whole weights file ({error}): train again") from None
+        raise UserError(
+            f"{path}: not a whole weights file ({error}): remove it and train again"
+        ) from None

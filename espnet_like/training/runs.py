@@ -27,7 +27,7 @@ from espnet_like.config import check_fit, identity, try_together
 from espnet_like.data.ark import ArkWriter, is_whole
 from espnet_like.environment import environment
 from espnet_like.errors import MissingInput, UserError
-from espnet_like.files import digest, read_json, write_json, write_text
+from espnet_like.files import alone, digest, read_json, write_json, write_text
 from espnet_like.layers import write_yaml
 from espnet_like.models import MODELS
 from espnet_like.registry import build
@@ -100,9 +100,11 @@ class Run:
         return digest(settings, self.config.seed, *self.inputs.contents(sets), *started)
 
     def trained(self) -> bool:
-        """Whether training is done with just these settings and inputs."""
+        """Whether training is done with just these settings and inputs, its files all there."""
         done = self.directory / "train.json"
-        return done.is_file() and read_json(done)["fingerprint"] == self.fingerprint()
+        files = (done, self.trained_weights, self.directory / "env.json")
+        whole = all(path.is_file() for path in files)
+        return whole and read_json(done)["fingerprint"] == self.fingerprint()
 
     def stale(self) -> bool:
         """Whether training will move aside what other settings or inputs have left here."""
@@ -127,7 +129,10 @@ class Run:
             log.info("%s: fresh, nothing to do", self.directory)
             return
         ranks = Ranks()
-        state = self._fit(fingerprint, device, ranks)
+        place = self.directory.with_name(f".{self.directory.name}.lock")
+        busy = f"{self.directory}: another process is training this run"
+        with alone(place, busy) if ranks.first else nullcontext():
+            state = self._fit(fingerprint, device, ranks)
         if state and ranks.first:
             self._write_done(fingerprint, state)
         gc.collect()  # a model shared over ranks must be gone before they part
