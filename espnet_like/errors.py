@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable
@@ -20,13 +19,6 @@ class UserError(Exception):
     def __init__(self, message: str, code: int = 2) -> None:
         super().__init__(" ".join(str(message).split()))
         self.code = code
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports what is wrong with its arguments as any other error: in one line, exit code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog}: {message} (--help)")
 
 
 class MissingInput(UserError):

@@ -246,8 +246,10 @@ class Augmentation(ABC):
             model: for methods that ask the network, and to check the layers.
 
         Raises:
-            ValueError: a layer that the model does not have.
+            ValueError: a layer that the model does not have, lengths that are not one a sample.
         """
+        if lengths is not None and getattr(lengths, "shape", None) != (len(features),):
+            raise ValueError(f"lengths: a tensor of shape ({len(features)},), one for each sample")
         taps = getattr(model, "taps", None)
         if taps is not None and max(self.layers, default=0) >= len(taps):
             names = ", ".join(f"{k} ({name})" for k, name in enumerate(taps))
@@ -263,6 +265,8 @@ class Augmentation(ABC):
 
 def check_layers(layers: Any) -> tuple[int, ...]:
     """`layers` in order; ValueError unless it is a non-empty set of tap numbers."""
+    if isinstance(layers, int):
+        raise ValueError(f"layers: tap numbers in a tuple, ({layers},), not {layers}")
     numbers = tuple(sorted(layers))
     if not numbers or numbers[0] < 0 or len(set(numbers)) < len(numbers):
         raise ValueError(f"layers must be different tap numbers from 0 on, not {list(layers)}")

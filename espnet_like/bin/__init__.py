@@ -1,7 +1,18 @@
-"""The commands. Ctrl-C while one is still importing is no reason for a traceback."""
+"""The commands: what is wrong with their arguments is said in one line, and so is Ctrl-C."""
 
+import argparse
 import sys
 from types import TracebackType
+from typing import NoReturn
+
+from espnet_like.errors import UserError
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports what is wrong with its arguments as any other error: in one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog}: {message} (--help)")
 
 
 def _interrupted(
@@ -13,4 +24,4 @@ def _interrupted(
         sys.__excepthook__(kind, error, trace)
 
 
-sys.excepthook = _interrupted
+sys.excepthook = _interrupted  # while a command is still importing

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from espnet_like.bin import Parser
 from espnet_like.bin.train import add_device, device
-from espnet_like.errors import Parser, run
+from espnet_like.errors import run
 from espnet_like.inference import Classifier
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
+from espnet_like.bin import Parser
 from espnet_like.bin.plan import add_share, read_plan
 from espnet_like.bin.train import add_device, device
 from espnet_like.compress.packed import load_packed, pack, rounded
 from espnet_like.compress.size import size_report, size_table
 from espnet_like.config import experiment, load_layers
-from espnet_like.errors import MissingInput, Parser, UserError, run
+from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.files import atomic_path, write_json
 from espnet_like.schema import Store
 from espnet_like.scoring.metrics import accuracy

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from espnet_like.bin import Parser
 from espnet_like.data.archives import get
 from espnet_like.data.listing import read_listing
-from espnet_like.errors import Parser, UserError, run
+from espnet_like.errors import UserError, run
 
 
 def main(argv: list[str] | None = None) -> int:

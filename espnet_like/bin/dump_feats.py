@@ -6,9 +6,10 @@ from pathlib import Path
 
 import torch
 
+from espnet_like.bin import Parser
 from espnet_like.config import check, load_layers, parse_overrides
 from espnet_like.data.directory import DataDir
-from espnet_like.errors import Parser, UserError, run
+from espnet_like.errors import UserError, run
 from espnet_like.features.dump import Settings
 from espnet_like.features.make_dump import dump_part, merge_parts
 from espnet_like.schema import Experiment

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from espnet_like.bin import Parser
 from espnet_like.bin.plan import read_plan
-from espnet_like.errors import Parser, UserError, run
+from espnet_like.errors import UserError, run
 from espnet_like.files import update_json
 from espnet_like.scoring.ensemble import members, run_of, score_ensemble, score_mean
 from espnet_like.scoring.table_files import Row, read_table

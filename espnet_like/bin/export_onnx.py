@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from espnet_like.bin import Parser
 from espnet_like.config import experiment, load_layers
 from espnet_like.data.directory import DataDir
-from espnet_like.errors import MissingInput, Parser, UserError, run
+from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.features import FRONT_ENDS, FrontEnd
 from espnet_like.features.normalize import Normalize
 from espnet_like.files import atomic_path

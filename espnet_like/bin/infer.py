@@ -6,9 +6,10 @@ import logging
 import sys
 from pathlib import Path
 
+from espnet_like.bin import Parser
 from espnet_like.bin.plan import add_share, read_plan
 from espnet_like.bin.train import add_device, device
-from espnet_like.errors import Parser, run
+from espnet_like.errors import run
 from espnet_like.training.runs import Run
 
 

@@ -15,8 +15,9 @@ from inspect import Parameter, signature
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from espnet_like.bin import Parser
 from espnet_like.config import components
-from espnet_like.errors import Parser, UserError, run
+from espnet_like.errors import UserError, run
 from espnet_like.layers import plain
 from espnet_like.registry import lookup
 from espnet_like.schema import Experiment

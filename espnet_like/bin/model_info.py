@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from espnet_like.bin import Parser
 from espnet_like.config import check, load_layers
-from espnet_like.errors import Parser, UserError, run
+from espnet_like.errors import UserError, run
 from espnet_like.models import MODELS
 from espnet_like.models.summary import describe
 from espnet_like.registry import build

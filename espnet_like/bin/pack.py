@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
+from espnet_like.bin import Parser
 from espnet_like.bin.plan import read_plan
 from espnet_like.data.directory import DataDir
-from espnet_like.errors import MissingInput, Parser, run
+from espnet_like.errors import MissingInput, run
 from espnet_like.features.normalize import Normalize
 from espnet_like.files import read_json, write_json
 from espnet_like.inference import Classifier

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from espnet_like.bin import Parser
 from espnet_like.config import experiment
-from espnet_like.errors import MissingInput, Parser, UserError, run
+from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.files import write_text
 from espnet_like.schema import Experiment
 from espnet_like.scoring.results import Result, read_csv

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from espnet_like.augment import AUGMENTATIONS, Augmentation, build_augmentation
+from espnet_like.bin import Parser
 from espnet_like.data.directory import DataDir
-from espnet_like.errors import Parser, UserError, run
+from espnet_like.errors import UserError, run
 from espnet_like.features import FRONT_ENDS
 from espnet_like.features.base import FrontEnd
 from espnet_like.features.dump import FeatureDump

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from espnet_like.augment import Augmentation, build_augmentation
 from espnet_like.augment.base import Batch, Progress
 from espnet_like.augment.peas import PEAS
+from espnet_like.bin import Parser
 from espnet_like.config import experiment
-from espnet_like.errors import MissingInput, Parser, UserError, run
+from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.features import FRONT_ENDS
 from espnet_like.features.base import FrontEnd
 from espnet_like.layers import read_part, read_yaml

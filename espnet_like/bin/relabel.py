@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from espnet_like.bin import Parser
 from espnet_like.bin.plan import read_plan
 from espnet_like.data.corpus import is_fresh, write_sets
 from espnet_like.data.directory import DataDir
 from espnet_like.data.sets import combine
 from espnet_like.data.tables import read_labels
-from espnet_like.errors import MissingInput, Parser, UserError, run
+from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.features.dump import FeatureDump
 from espnet_like.files import digest, read_json, write_json, write_text
 from espnet_like.scoring.ensemble import mean_scores

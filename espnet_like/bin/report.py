@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_like.bin import Parser
 from espnet_like.bin.plan import read_plan
-from espnet_like.errors import MissingInput, Parser, UserError, run
+from espnet_like.errors import MissingInput, UserError, run
 from espnet_like.files import read_json, update_text
 from espnet_like.scoring import figures
 from espnet_like.scoring.counts import (

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from espnet_like.bin import Parser
 from espnet_like.bin.plan import read_plan
-from espnet_like.errors import Parser, run
+from espnet_like.errors import run
 from espnet_like.scoring.score import score_run
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import torch
 
+from espnet_like.bin import Parser
 from espnet_like.bin.plan import read_plan
 from espnet_like.cluster.local import GRACE
 from espnet_like.config import experiment, load_layers
-from espnet_like.errors import Parser, UserError, run
+from espnet_like.errors import UserError, run
 from espnet_like.training.runs import Run
 from espnet_like.training.trainer import PREEMPTED, Preempted
 

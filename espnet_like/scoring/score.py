@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from espnet_like.scoring.tables import Planned, config_digest
 from espnet_like.scoring.tagging import multi_label
 from espnet_like.training.losses import LOSSES
 
+log = logging.getLogger(__name__)
+
 
 def score_run(planned: Planned) -> dict[str, Any]:
     """Score the stored posteriors of a run against its test part; write result.json.
@@ -40,6 +43,12 @@ def score_run(planned: Planned) -> dict[str, Any]:
             f"{config.data.test}/labels: not those of {config.data.train} in the same order, which "
             "the model was trained on: make them alike and train again"
         )
+    train = DataDir.load(config.data.train)
+    if both := sorted({*data.utterances} & {*train.utterances}):
+        log.warning(
+            "%s: %d clips, %s first, are in %s as well: the score is not of unseen clips",
+            *(config.data.test, len(both), both[0], config.data.train),
+        )
     utterances, scores = read_scores(scp, data, FeatureDump(config.data.dump).bad)
     training = read_json(done)
     result = {
@@ -52,9 +61,7 @@ def score_run(planned: Planned) -> dict[str, Any]:
         "selection": scored_epoch(config),
         "clips": len(utterances),
         "labels": list(data.labels),
-        **evaluate(
-            scores, utterances, data, may_be_several(config), DataDir.load(config.data.train)
-        ),
+        **evaluate(scores, utterances, data, may_be_several(config), train),
         **read_json(directory / "scores" / "test.json"),
         "train_seconds": training["seconds"],
         "clips_per_second": training["clips_per_second"],

@@ -136,6 +136,20 @@ def test_a_recipe_runs_its_own_table_unless_something_else_is_asked_for(recipe):
     assert "--train train_demo" in recipe("esc50", *given).stdout
 
 
+def test_an_option_counts_though_it_is_the_default(recipe):
+    """mini's table has other rows than its default model and augmentation."""
+    asked = recipe("mini", "--dry-run", "--augment", "none", "--stage", "train").stdout
+    assert "--augment none" in asked and "--table" not in asked
+    for options, words in (
+        (["--nj", "0"], "--nj 0: a number from 1"),
+        (["--max-jobs-run", "x"], "--max-jobs-run x: a number from 1"),
+        (["--", "--stage", "train"], "--stage stands after --"),
+        (["--augment", "none", "--seeds", "a b"], "'a b' is no list of numbers"),
+    ):
+        said = recipe("mini", *options, code=2).stderr
+        assert words in said and said.count("\n") == 1
+
+
 def test_gpus_of_a_job_train_one_run_together(recipe):
     shown = recipe("mini", "--dry-run", "--ngpu", "2", "--stage", "train").stdout
     (line,) = [line for line in shown.splitlines() if "bin.train" in line]

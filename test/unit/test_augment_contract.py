@@ -226,6 +226,15 @@ def test_no_augmentation_and_no_plan_are_the_same(model, batch):
     model.train()
 
 
+@pytest.mark.parametrize("lengths", [[3] * 8, torch.tensor([3, 4]), torch.tensor(3)])
+def test_lengths_are_one_for_each_sample(lengths):
+    x, y = torch.randn(8, 1, 16, 20), torch.eye(8)
+    with pytest.raises(ValueError, match=r"lengths: a tensor of shape \(8,\)"):
+        build_augmentation({"name": "specmix"}).draw(x, y, lengths)
+    with pytest.raises(ValueError, match=r"tap numbers in a tuple, \(0,\), not 0"):
+        AUGMENTATIONS["specmix"](layers=0)
+
+
 def test_one_hot():
     assert one_hot(torch.tensor([2, 0]), 3).tolist() == [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
 

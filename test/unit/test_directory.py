@@ -220,6 +220,19 @@ def test_saving_nonsense_writes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.parametrize("word", ["dog 1", "", " a", "b\n"])
+def test_names_are_words(tmp_path: Path, word: str) -> None:
+    for wav, groups, labels in (
+        ({word: "w"}, {word: "g"}, ("x",)),
+        ({"a": "w"}, {"a": word}, ("x",)),
+        ({"a": "w"}, {"a": "g"}, ("x", word)),
+    ):
+        with pytest.raises(UserError, match="single words"):
+            DataDir(wav=wav, groups=groups, labels=labels).save(tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+    DataDir(wav={"a": "my dir/w.wav"}, groups={"a": "g"}).save(tmp_path / "d")
+
+
 def test_failed_save_leaves_what_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(2).save(tmp_path)
     before = {path.name: path.read_text() for path in tmp_path.iterdir()}

@@ -17,6 +17,7 @@ from espnet_like.bin.plan import write_plan
 from espnet_like.config import experiment
 from espnet_like.data.ark import ArkWriter
 from espnet_like.data.directory import DataDir
+from espnet_like.data.sets import combine
 from espnet_like.errors import MissingInput, UserError
 from espnet_like.files import write_json
 from espnet_like.scoring.counts import (
@@ -119,7 +120,7 @@ def test_counts_of_domains() -> None:
     assert lines[1]["clips"][1] == 0
 
 
-def test_stage_score_counts_them(tmp_path: Path) -> None:
+def test_stage_score_counts_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Posteriors of one clip in three wrong; clips of odd number are of another device."""
     tiny.make(tmp_path)
     config, run = tiny.config(tmp_path), tmp_path / "run"
@@ -144,6 +145,11 @@ def test_stage_score_counts_them(tmp_path: Path) -> None:
         "b": (False, [0, 2, 0, 0], [0, 2, 0, 1]),
     }
     assert scored["accuracy"] == pytest.approx(4 / 6)
+    assert not caplog.records
+    train = DataDir.load(tmp_path / "data/c/fold1/train")
+    combine([train, data.subset(["u25", "u26"])]).save(tmp_path / "data/c/fold1/train")
+    score_run(Planned("row", "small", "none", 1, 0, run, config))
+    assert "2 clips, u25 first, are in" in caplog.text
 
 
 def result(row: str, runs: dict[tuple[int, int], float], config: str = "abc", **more) -> Result:

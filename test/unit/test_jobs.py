@@ -258,6 +258,22 @@ def test_log_that_cannot_be_made(run, tmp_path: Path) -> None:
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "file" in done.stderr
 
 
+def test_a_log_that_another_command_writes_is_left_alone(run, tmp_path: Path) -> None:
+    sleeper = subprocess.Popen([*RUN, "a.log", "sleep", "60"], cwd=tmp_path)
+    try:
+        while not (tmp_path / "a.log").is_file() or "sleep" not in (tmp_path / "a.log").read_text():
+            time.sleep(0.05)
+        before = (tmp_path / "a.log").read_text()
+        second = run("a.log", "true")
+        assert second.returncode == 2 and second.stderr.count("\n") == 1
+        assert "a.log: another command is at this job: wait for it or end it" in second.stderr
+        assert (tmp_path / "a.log").read_text() == before
+    finally:
+        sleeper.terminate()
+        sleeper.wait(40)
+    assert run("a.log", "true").returncode == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_every_process_of_every_job(tmp_path: Path, number: signal.Signals) -> None:
     mark = f"1000.{os.getpid()}{int(number)}"  # a sleep of ours, known by its length

@@ -278,6 +278,30 @@ def test_bf16_and_channels_last_stay_close(corpus, reference, tmp_path):
             assert (weights[name] - value).norm() < 0.2 * value.norm() + 0.1, name
 
 
+@pytest.mark.parametrize("lost", ["checkpoints/final.safetensors", "env.json"])
+def test_a_file_that_got_lost_is_made_again(corpus, tmp_path, lost):
+    directory, config = tmp_path / "run", tiny.config(corpus)
+    before = trained(directory, config)
+    (directory / lost).unlink()
+    assert not Run(directory, config).trained()
+    assert_same(trained(directory, config), before)
+    assert (directory / lost).is_file() and Run(directory, config).trained()
+
+
+def test_a_second_process_is_kept_off_a_run(corpus, tmp_path, monkeypatch):
+    run = Run(tmp_path / "run", tiny.config(corpus))
+    refused = []
+
+    def second(self):
+        with pytest.raises(UserError, match="another process is training this run"):
+            Run(tmp_path / "run", tiny.config(corpus)).train(CPU)
+        refused.append(True)
+
+    monkeypatch.setattr(Trainer, "_finish", second)
+    run.train(CPU)
+    assert refused
+
+
 def test_two_ranks_agree(corpus, tmp_path):
     """Two processes of a job: one set of weights, close to that of one process.
 
