@@ -133,8 +133,8 @@ class Run:
         busy = f"{self.directory}: another process is training this run"
         with alone(place, busy) if ranks.first else nullcontext():
             state = self._fit(fingerprint, device, ranks)
-        if state and ranks.first:
-            self._write_done(fingerprint, state)
+            if state and ranks.first:
+                self._write_done(fingerprint, state)
         gc.collect()  # a model shared over ranks must be gone before they part
         ranks.close()
         if not state:

@@ -290,9 +290,10 @@ def test_a_file_that_got_lost_is_made_again(corpus, tmp_path, lost):
 
 def test_a_second_process_is_kept_off_a_run(corpus, tmp_path, monkeypatch):
     run = Run(tmp_path / "run", tiny.config(corpus))
-    refused = []
+    refused, finish = [], Trainer._finish
 
     def second(self):
+        finish(self)
         with pytest.raises(UserError, match="another process is training this run"):
             Run(tmp_path / "run", tiny.config(corpus)).train(CPU)
         refused.append(True)
