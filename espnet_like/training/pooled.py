@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 
 class MixedBatch(Batch):
-    """Waveforms of examples; `norms` has the number of each one's normalisation."""
+    """Waveforms of examples; `norms` (B,) is the number of each one's normalisation."""
 
-    norms: list[int]
+    norms: Tensor
 
 
 class PooledSet(WaveSet):
@@ -66,7 +66,11 @@ class PooledSet(WaveSet):
     ) -> None:
         super().__init__(data, dump, front, normalize, device, False, workers)
         portion = data.domains.get("portion", {})
-        self._norms, self._norm_of = self._by_portion(portion, by_portion)
+        norms, self._norm_of = self._by_portion(portion, by_portion)
+        self._mean, self._std = (
+            torch.stack([getattr(norm, name) for norm in norms])[:, None, :, None].to(device)
+            for name in ("mean", "std")
+        )
         self.pool = ExamplePool(
             self.frames.tolist(),
             [frozenset(row.nonzero().flatten().tolist()) for row in self.targets],
@@ -139,7 +143,8 @@ class PooledSet(WaveSet):
             batch = MixedBatch(
                 mixed[:, :, None], targets.to(self.device, non_blocking=True), lengths
             )
-            batch.norms = self._norm_of[[example.base for example in examples]].tolist()
+            norms = self._norm_of[[example.base for example in examples]]
+            batch.norms = norms.to(self.device, non_blocking=True)
             yield batch
 
     def _by_portion(
@@ -155,16 +160,11 @@ class PooledSet(WaveSet):
                 f"train.pool.norm per_set: there are statistics of {', '.join(names) or 'no set'}, "
                 f"none of {min(unknown) or 'clips without utt2portion'}"
             )
-        return (
-            [norms[name].to(self.device) for name in names],
-            torch.tensor([names.index(name) for name in own]),
-        )
+        return [norms[name] for name in names], torch.tensor([names.index(name) for name in own])
 
     def _in_norm(self, features: Tensor, batch: Batch) -> Tensor:
         assert isinstance(batch, MixedBatch)
-        return torch.stack(
-            [self._norms[k](row) for k, row in zip(batch.norms, features, strict=True)]
-        )
+        return (features - self._mean[batch.norms]) / self._std[batch.norms]
 
     def _samples(self, raw: Tensor) -> Tensor:
         """(B, C, L) in [-1, 1) on the device."""
