@@ -87,10 +87,16 @@ def together(count: int, device_name: str, argv: list[str]) -> int:
         port = str(free.getsockname()[1])
     world = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "WORLD_SIZE": str(count)}
     own = [{"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     command = [sys.executable, "-m", "espnet_like.bin.train", *argv]
-    running = [subprocess.Popen(command, env={**os.environ, **world, **rank}) for rank in own]
+    running: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(*_: object) -> None:  # to whom the signal was not sent as well
+        for process in running:
+            process.terminate()
+
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGINT, lambda *_: None)  # a terminal's reaches all
+    running += [subprocess.Popen(command, env={**os.environ, **world, **rank}) for rank in own]
     failed, since = 0, 0.0
     while running:
         time.sleep(0.1)

@@ -125,6 +125,7 @@ class DataDir:
             UserError: the tables do not fit one another; nothing is written.
         """
         root = Path(path)
+        self._check_words(root)
         self._check(lambda name, key: f"{root / name}")
         texts = self.texts()
         write_tables(root, texts)
@@ -184,17 +185,20 @@ class DataDir:
             domains={name: _only(values, wanted) for name, values in self.domains.items()},
         )
 
-    def _check(self, where: Callable[[str, str], str]) -> None:
-        """Refuse tables that do not fit one another; `where(file, id)` names the place."""
+    def _check_words(self, root: Path) -> None:
+        """Refuse names that a table would not give back."""
         words: dict[str, Iterable[str]] = {"wav.scp": self.wav, "segments": self.segments}
         words.update({"utt2spk": self.groups.values(), "labels": self.labels})
         for name, own in words.items():
             for word in own:
                 if word.split() != [word]:
                     raise UserError(
-                        f"{where(name, word)}: {word!r}: names of utterances, groups and labels "
-                        "are single words: take an underscore"
+                        f"{root / name}: {word!r}: names of utterances, groups and labels are "
+                        "single words: take an underscore"
                     )
+
+    def _check(self, where: Callable[[str, str], str]) -> None:
+        """Refuse tables that do not fit one another; `where(file, id)` names the place."""
         for utt, segment in self.segments.items():
             if segment.recording not in self.wav:
                 raise UserError(

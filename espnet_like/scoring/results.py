@@ -170,12 +170,12 @@ def merge_results(old: Sequence[Result], new: Sequence[Result]) -> list[Result]:
             known = (before.runs.items(), before.macro_of.items())
             if known[0] >= result.runs.items() and known[1] >= result.macro_of.items():
                 continue  # nothing new
-            known_anew = result.runs.keys()
+            anew = result.runs.keys()
             result.runs = {**before.runs, **result.runs}
             result.macro_of = {**before.macro_of, **result.macro_of}
             result.seconds_of = {**before.seconds_of, **result.seconds_of}
             result.clips_of = {**before.clips_of, **result.clips_of}
-            if before.runs.keys() - known_anew:  # some of the values stay
+            if before.runs.keys() - anew:  # some of the values stay
                 result.device = _join(before.device, result.device)
                 result.revision = _join(before.revision, result.revision)
         merged[key] = result

@@ -12,8 +12,8 @@ def keep_freed_memory() -> bool:
     """Let this process reuse the memory that it frees, instead of handing it back at once.
 
     glibc maps every large tensor anew and unmaps it when freed; at each step the kernel then clears
-    and maps the same hundreds of megabytes again, which takes a tenth to a quarter of a step on a
-    CPU. Results do not change; a process holds up to about half as much again in memory.
+    and maps the same hundreds of megabytes again, a good part of a step on a CPU. Results do not
+    change; a process holds more memory, as what it has freed stays with it.
 
     Returns:
         whether that was possible: not with another C library.

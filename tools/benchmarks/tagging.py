@@ -93,10 +93,13 @@ def tagging(work: Path, quick: bool) -> Iterator[Row]:
         [seconds / len(chosen) for seconds in own] for own in turns
     )
     features = [max(a - b, 0.0) for a, b in zip(ready, mixed, strict=True)]
+    examples = [example for batch in chosen for example in batch]
+    long = sum(example.samples for example in examples) / RATE / len(examples)
     parts = {"reading and mixing": mixed, "features": features, "bucketing": bucketed}
     for name, own in parts.items():
         times = (1e3 * median(own), 1e3 * median(whole))
-        yield Row("tagging", f"{name}, step", *times, "ms", paired(own, whole))
+        what = f"{name}, step of {BATCH} x {long:.1f} s"
+        yield Row("tagging", what, *times, "ms", paired(own, whole))
     # Where a GPU has the network, the mixing and the features, the cores do nothing but this:
     rates = (1 / median(read), 1 / median(plain_read))
     what = "batches of one core, plain loader"
