@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from espnet_like.errors import UserError, run
+from espnet_like.experiments.tables import read_tables
 from espnet_like.files import write_text
-from espnet_like.scoring.markdown import markdown
-from espnet_like.scoring.report import summary
-from espnet_like.scoring.results import read_csv
-from espnet_like.scoring.table_files import read_tables
+from espnet_like.results.markdown import markdown
+from espnet_like.results.page import summary
+from espnet_like.results.store import read_csv
 
 OPEN, CLOSE = "<!-- results: tools/update_readme.py -->\n", "<!-- end of results -->\n"
 HEADER = ("recipe", "table", "row", "accuracy (%)", "runs", "scored")

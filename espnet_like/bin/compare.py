@@ -11,7 +11,7 @@ from pathlib import Path
 from espnet_like.bin import Parser
 from espnet_like.bin.plan import read_plan
 from espnet_like.errors import run
-from espnet_like.scoring.paired import of_rows
+from espnet_like.results.sign_test import of_rows
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from espnet_like.bin import Parser
 from espnet_like.bin.plan import read_plan
 from espnet_like.errors import UserError, run
+from espnet_like.experiments.runs import Planned
+from espnet_like.experiments.tables import Row, read_table
 from espnet_like.files import update_json
 from espnet_like.scoring.ensemble import members, run_of, score_ensemble, score_mean
-from espnet_like.scoring.table_files import Row, read_table
-from espnet_like.scoring.tables import Planned
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -11,10 +11,10 @@ from espnet_like.bin import Parser
 from espnet_like.bin.plan import read_plan
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, run
+from espnet_like.experiments.runs import Planned
 from espnet_like.features.normalize import Normalize
 from espnet_like.files import read_json, write_json
 from espnet_like.inference import Classifier
-from espnet_like.scoring.tables import Planned
 from espnet_like.training.checkpoint import load_weights
 from espnet_like.training.runs import Run
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from espnet_like.bin import Parser
 from espnet_like.config import experiment
 from espnet_like.errors import MissingInput, UserError, run
+from espnet_like.experiments.runs import Place, Planned, config_digest, plan, pretrainings
+from espnet_like.experiments.tables import Row, Table, read_table
 from espnet_like.files import write_text
+from espnet_like.results.store import Result, read_csv
 from espnet_like.schema import Experiment
-from espnet_like.scoring.results import Result, read_csv
-from espnet_like.scoring.table_files import Row, Table, read_table
-from espnet_like.scoring.tables import Place, Planned, config_digest, plan, pretrainings
 from espnet_like.training.runs import Run
 from espnet_like.training.starts import check_given
 

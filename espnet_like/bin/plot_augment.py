@@ -30,7 +30,7 @@ from espnet_like.features.normalize import Normalize
 from espnet_like.layers import read_part
 from espnet_like.models import MODELS
 from espnet_like.registry import build
-from espnet_like.scoring import figures
+from espnet_like.results import figures
 from espnet_like.training.checkpoint import load_weights
 
 

@@ -28,9 +28,9 @@ from espnet_like.features.base import FrontEnd
 from espnet_like.layers import read_part, read_yaml
 from espnet_like.models import MODELS, SSAST
 from espnet_like.registry import build
+from espnet_like.results import figures
+from espnet_like.results.mask_figure import Block, Image, Seen, peas_figure
 from espnet_like.schema import Experiment
-from espnet_like.scoring import figures
-from espnet_like.scoring.mask_figure import Block, Image, Seen, peas_figure
 from espnet_like.training.batches import ClipSet
 from espnet_like.training.checkpoint import load_weights
 from espnet_like.training.pretrained import load_pretrained

@@ -10,9 +10,11 @@ import numpy as np
 from espnet_like.bin import Parser
 from espnet_like.bin.plan import read_plan
 from espnet_like.errors import MissingInput, UserError, run
+from espnet_like.experiments.runs import Planned
+from espnet_like.experiments.tables import Table, read_tables
 from espnet_like.files import read_json, update_text
-from espnet_like.scoring import figures
-from espnet_like.scoring.counts import (
+from espnet_like.results import figures
+from espnet_like.results.counts import (
     Counts,
     Run,
     collect_counts,
@@ -21,15 +23,13 @@ from espnet_like.scoring.counts import (
     shown,
     write_counts,
 )
-from espnet_like.scoring.domains import section
+from espnet_like.results.domains import section
+from espnet_like.results.page import of_table, render
+from espnet_like.results.pairs import collect_pairs, merge_pairs, read_pairs, write_pairs
+from espnet_like.results.sharing import share
+from espnet_like.results.store import Result, collect, merge_results, read_csv, write_csv
+from espnet_like.results.sweeps import sweep
 from espnet_like.scoring.ensemble import collect_ensembles, scored
-from espnet_like.scoring.pairs import collect_pairs, merge_pairs, read_pairs, write_pairs
-from espnet_like.scoring.report import of_table, render
-from espnet_like.scoring.results import Result, collect, merge_results, read_csv, write_csv
-from espnet_like.scoring.sharing import share
-from espnet_like.scoring.sweep import sweep
-from espnet_like.scoring.table_files import Table, read_tables
-from espnet_like.scoring.tables import Planned
 
 
 def main(argv: list[str] | None = None) -> None:

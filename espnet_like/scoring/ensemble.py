@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from espnet_like.config import experiment
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.experiments.runs import Planned, config_digest
+from espnet_like.experiments.tables import Row
 from espnet_like.features.dump import FeatureDump
 from espnet_like.files import digest, read_json, update_json
 from espnet_like.layers import read_yaml
-from espnet_like.scoring.results import Result
+from espnet_like.results.store import Result
 from espnet_like.scoring.score import evaluate, may_be_several, read_scores
-from espnet_like.scoring.table_files import Row
-from espnet_like.scoring.tables import Planned, config_digest
 
 
 def members(row: Row, runs: Sequence[Planned], seed: int) -> list[Planned]:

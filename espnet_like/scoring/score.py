@@ -14,12 +14,12 @@ from espnet_like.data.ark import ArkReader
 from espnet_like.data.directory import DataDir
 from espnet_like.data.tables import read_labels
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.experiments.runs import Planned, config_digest
 from espnet_like.features.dump import FeatureDump
 from espnet_like.files import read_json, update_json
+from espnet_like.results.counts import by_domain
 from espnet_like.schema import Experiment
-from espnet_like.scoring.counts import by_domain
 from espnet_like.scoring.metrics import single_label
-from espnet_like.scoring.tables import Planned, config_digest
 from espnet_like.scoring.tagging import multi_label
 from espnet_like.training.losses import LOSSES
 

@@ -19,8 +19,10 @@ from espnet_like.data.ark import ArkWriter
 from espnet_like.data.directory import DataDir
 from espnet_like.data.sets import combine
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.experiments.runs import Place, Planned, config_digest, plan
+from espnet_like.experiments.tables import Row, Sweep, Table
 from espnet_like.files import write_json
-from espnet_like.scoring.counts import (
+from espnet_like.results.counts import (
     Counts,
     Part,
     Run,
@@ -30,15 +32,13 @@ from espnet_like.scoring.counts import (
     total,
     write_counts,
 )
-from espnet_like.scoring.domains import section
-from espnet_like.scoring.intervals import Z, mean_interval, wilson
-from espnet_like.scoring.report import of_table, render
-from espnet_like.scoring.results import Result, read_csv
+from espnet_like.results.domains import section
+from espnet_like.results.intervals import Z, mean_interval, wilson
+from espnet_like.results.page import of_table, render
+from espnet_like.results.sharing import share
+from espnet_like.results.store import Result, read_csv
+from espnet_like.results.sweeps import sweep
 from espnet_like.scoring.score import score_run
-from espnet_like.scoring.sharing import share
-from espnet_like.scoring.sweep import sweep
-from espnet_like.scoring.table_files import Row, Sweep, Table
-from espnet_like.scoring.tables import Place, Planned, config_digest, plan
 
 LABELS = ("bus", "park", "tram")
 
@@ -309,7 +309,7 @@ def scored(planned: Planned, right: int) -> None:
 def test_stage_report_breaks_results_down(
     place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from espnet_like.scoring.table_files import read_tables
+    from espnet_like.experiments.tables import read_tables
 
     tables = read_tables(place.conf)
     plain, masked = plan(place, tables["t"])

@@ -14,14 +14,14 @@ from espnet_like.bin import ensemble, report
 from espnet_like.bin.plan import write_plan
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.experiments.runs import Place, Planned, plan
+from espnet_like.experiments.tables import Row, read_tables
 from espnet_like.files import read_json, write_json
-from espnet_like.scoring.counts import read_counts
+from espnet_like.results.counts import read_counts
+from espnet_like.results.page import render
+from espnet_like.results.store import read_csv
 from espnet_like.scoring.ensemble import collect_ensembles, mean_scores, members, score_ensemble
-from espnet_like.scoring.report import render
-from espnet_like.scoring.results import read_csv
 from espnet_like.scoring.score import score_run
-from espnet_like.scoring.table_files import Row, read_tables
-from espnet_like.scoring.tables import Place, Planned, plan
 
 LABELS = tuple(f"c{i:02d}" for i in range(14))  # so many that the page gives them lines
 CLIPS = 9

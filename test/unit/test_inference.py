@@ -17,9 +17,9 @@ from espnet_like.bin.train import device
 from espnet_like.data.ark import ArkReader
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.experiments.runs import Planned
 from espnet_like.inference import Classifier
 from espnet_like.scoring.score import score_run
-from espnet_like.scoring.tables import Planned
 from espnet_like.training.runs import Run
 
 

@@ -14,12 +14,12 @@ from espnet_like.bin.pack import pack
 from espnet_like.data.ark import ArkReader
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError
+from espnet_like.experiments.runs import Planned
 from espnet_like.features import LogMelDeltas
 from espnet_like.features.dump import FeatureDump, Settings, check_dump
 from espnet_like.features.make_dump import dump_part, merge_parts
 from espnet_like.features.stats import compute_stats
 from espnet_like.inference import Classifier
-from espnet_like.scoring.tables import Planned
 from espnet_like.training.ranks import Ranks
 from espnet_like.training.runs import Run
 

@@ -22,10 +22,10 @@ from espnet_like.compress.pruning import prune
 from espnet_like.data.ark import ArkReader
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.experiments.runs import Planned
 from espnet_like.files import read_json
 from espnet_like.inference import Classifier
 from espnet_like.models import CPResNet
-from espnet_like.scoring.tables import Planned
 from espnet_like.training.checkpoint import load_weights
 from espnet_like.training.runs import Run
 

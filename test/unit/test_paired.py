@@ -16,9 +16,9 @@ from espnet_like.config import experiment
 from espnet_like.data.ark import ArkWriter
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
-from espnet_like.scoring import paired
-from espnet_like.scoring.paired import compare, of_rows, sign_test
-from espnet_like.scoring.tables import Planned
+from espnet_like.experiments.runs import Planned
+from espnet_like.results import sign_test as paired
+from espnet_like.results.sign_test import compare, of_rows, sign_test
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (5, 5), (3, 12), (40, 17), (0, 9)])

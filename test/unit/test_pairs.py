@@ -14,15 +14,15 @@ from espnet_like.config import check, experiment
 from espnet_like.data.ark import ArkWriter
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError
+from espnet_like.experiments.runs import Planned, config_digest
+from espnet_like.experiments.tables import Table, read_table
 from espnet_like.files import write_json
 from espnet_like.layers import merge
-from espnet_like.scoring import paired
-from espnet_like.scoring.paired import of_rows
-from espnet_like.scoring.pairs import Key, collect_pairs, merge_pairs, read_pairs, write_pairs
-from espnet_like.scoring.report import render
-from espnet_like.scoring.results import Result
-from espnet_like.scoring.table_files import Table, read_table
-from espnet_like.scoring.tables import Planned, config_digest
+from espnet_like.results import sign_test as paired
+from espnet_like.results.page import render
+from espnet_like.results.pairs import Key, collect_pairs, merge_pairs, read_pairs, write_pairs
+from espnet_like.results.sign_test import of_rows
+from espnet_like.results.store import Result
 
 TABLE = check(
     {

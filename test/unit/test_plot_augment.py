@@ -19,7 +19,7 @@ from espnet_like.features.normalize import Normalize
 from espnet_like.files import write_text
 from espnet_like.layers import write_yaml
 from espnet_like.models import CPResNet
-from espnet_like.scoring import figures
+from espnet_like.results import figures
 from espnet_like.training.checkpoint import save_weights
 
 MODEL = {"name": "cp_resnet", "num_classes": 4, "base_width": 4, "rho": 2, "init": "default"}

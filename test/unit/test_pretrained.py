@@ -10,11 +10,11 @@ import torch
 
 from espnet_like.augment import PEAS as PEASMethod
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.experiments.runs import config_digest
 from espnet_like.layers import merge
 from espnet_like.models import SSAST
 from espnet_like.models.ssast import DEPTH
 from espnet_like.schema import Experiment
-from espnet_like.scoring.tables import config_digest
 from espnet_like.training.runs import Run
 from espnet_like.training.trainer import Trainer
 

@@ -14,13 +14,13 @@ from tiny import assert_same, trained
 from espnet_like.bin.plan import main as plan_main
 from espnet_like.bin.plan import read_plan
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.experiments.runs import Place, config_digest, plan, pretrainings
+from espnet_like.experiments.tables import Row, Table
 from espnet_like.layers import merge
 from espnet_like.models import MODELS, SSAST, ssast
 from espnet_like.models.masked_patches import MaskedPatchModelling
 from espnet_like.registry import build
 from espnet_like.schema import Experiment
-from espnet_like.scoring.table_files import Row, Table
-from espnet_like.scoring.tables import Place, config_digest, plan, pretrainings
 from espnet_like.training import seeds
 from espnet_like.training.runs import Run
 from espnet_like.training.trainer import Trainer

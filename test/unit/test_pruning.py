@@ -15,10 +15,10 @@ from torch.nn.utils import prune as reference
 from espnet_like.compress.pruning import conv_weights, prune
 from espnet_like.config import experiment
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.experiments.runs import Place, config_digest, plan, row_layers
+from espnet_like.experiments.tables import Row, Table
 from espnet_like.layers import merge
 from espnet_like.models import CPResNet
-from espnet_like.scoring.table_files import Row, Table
-from espnet_like.scoring.tables import Place, config_digest, plan, row_layers
 from espnet_like.training.runs import Run
 from espnet_like.training.trainer import Trainer
 

@@ -15,8 +15,8 @@ from espnet_like.data.directory import DataDir
 from espnet_like.data.excerpts import cut_in_two
 from espnet_like.data.tables import read_labels
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.experiments.runs import Planned
 from espnet_like.files import read_json
-from espnet_like.scoring.tables import Planned
 
 LABELS = ("a", "b", "c", "d")
 GIVEN = {"r0": "a", "r1": "a", "r2": "a b", "r3": "b", "r4": "b", "r5": "c"}

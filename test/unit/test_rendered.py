@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from espnet_like.scoring.counts import read_counts
-from espnet_like.scoring.pairs import read_pairs
-from espnet_like.scoring.report import render
-from espnet_like.scoring.results import read_csv
-from espnet_like.scoring.table_files import read_tables
+from espnet_like.experiments.tables import read_tables
+from espnet_like.results.counts import read_counts
+from espnet_like.results.page import render
+from espnet_like.results.pairs import read_pairs
+from espnet_like.results.store import read_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(path.parent for path in ROOT.glob("egs/*/results.csv"))

@@ -11,12 +11,12 @@ import pytest
 
 from espnet_like.bin import plan as list_runs
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.experiments.runs import Place, config_digest, plan
+from espnet_like.experiments.tables import Row, Table, read_table, read_tables
 from espnet_like.files import write_json
-from espnet_like.scoring.report import render, standard_error, summary
-from espnet_like.scoring.results import Result, collect, merge_results, read_csv, write_csv
-from espnet_like.scoring.sharing import share
-from espnet_like.scoring.table_files import Row, Table, read_table, read_tables
-from espnet_like.scoring.tables import Place, config_digest, plan
+from espnet_like.results.page import render, standard_error, summary
+from espnet_like.results.sharing import share
+from espnet_like.results.store import Result, collect, merge_results, read_csv, write_csv
 
 CONF = {
     "features.yaml": "features: {name: cpjku}\n",

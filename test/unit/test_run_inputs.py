@@ -15,11 +15,11 @@ import yaml
 
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.experiments.runs import Planned
 from espnet_like.features.dump import Settings
 from espnet_like.features.make_dump import dump_part, merge_parts
-from espnet_like.scoring.results import collect
+from espnet_like.results.store import collect
 from espnet_like.scoring.score import score_run
-from espnet_like.scoring.tables import Planned
 from espnet_like.training.runs import Run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from espnet_like.config import experiment, load_layers, try_out
+from espnet_like.experiments.runs import Place, row_config, run_name
+from espnet_like.experiments.tables import Row, Table, read_tables
 from espnet_like.registry import build
-from espnet_like.scoring.table_files import Row, Table, read_tables
-from espnet_like.scoring.tables import Place, row_config, run_name
 from espnet_like.training.averaging import WeightAverage
 from espnet_like.training.schedules import SCHEDULES
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from espnet_like.errors import UserError
+from espnet_like.experiments.runs import Planned, config_digest
+from espnet_like.experiments.tables import Table
 from espnet_like.files import read_json, update_text
-from espnet_like.scoring.table_files import Table
-from espnet_like.scoring.tables import Planned, config_digest
 
 
 @dataclass

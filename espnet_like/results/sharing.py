@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from espnet_like.config import experiment
+from espnet_like.experiments.runs import config_digest, row_layers
+from espnet_like.experiments.tables import Table
 from espnet_like.layers import merge
-from espnet_like.scoring.results import Result, merge_results
-from espnet_like.scoring.table_files import Table
-from espnet_like.scoring.tables import config_digest, row_layers
+from espnet_like.results.store import Result, merge_results
 
 
 def share(results: Sequence[Result], tables: Mapping[str, Table], conf: Path) -> list[Result]:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from espnet_like.scoring.counts import Counts, Part, total
-from espnet_like.scoring.domains import section
-from espnet_like.scoring.markdown import markdown
-from espnet_like.scoring.pairs import Pairs, pairs_section
-from espnet_like.scoring.results import Result
-from espnet_like.scoring.table_files import Row, Table
+from espnet_like.experiments.tables import Row, Table
+from espnet_like.results.counts import Counts, Part, total
+from espnet_like.results.domains import section
+from espnet_like.results.markdown import markdown
+from espnet_like.results.pairs import Pairs, pairs_section
+from espnet_like.results.store import Result
 
 SELECTIONS = {
     "last": "last epoch",

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.experiments.runs import Planned, config_digest
+from espnet_like.experiments.tables import Table
 from espnet_like.files import read_json, update_text
-from espnet_like.scoring.markdown import markdown
-from espnet_like.scoring.paired import of_rows, sign_test
-from espnet_like.scoring.results import Result
-from espnet_like.scoring.table_files import Table
-from espnet_like.scoring.tables import Planned, config_digest
+from espnet_like.results.markdown import markdown
+from espnet_like.results.sign_test import of_rows, sign_test
+from espnet_like.results.store import Result
 
 NOTES = """\
 Two rows on the same clips, folds and seeds. A clip counts once: for the row that is right on it (in

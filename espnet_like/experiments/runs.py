@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 
 from espnet_like.config import ONLY_TIME, experiment, identity, parse_overrides, try_out
 from espnet_like.errors import UserError
+from espnet_like.experiments.tables import Row, Table
 from espnet_like.files import digest
 from espnet_like.layers import find_conf, merge, read_part, read_yaml
 from espnet_like.schema import Experiment
-from espnet_like.scoring.table_files import Row, Table
 
 
 class Place(NamedTuple):

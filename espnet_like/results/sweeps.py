@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from espnet_like.scoring.figures import colours, plt
-from espnet_like.scoring.report import standard_error
-from espnet_like.scoring.results import Result
-from espnet_like.scoring.table_files import Row, Table
+from espnet_like.experiments.tables import Row, Table
+from espnet_like.results.figures import colours, plt
+from espnet_like.results.page import standard_error
+from espnet_like.results.store import Result
 
 
 def sweep(table: Table, results: Mapping[str, Result | None]) -> Figure:

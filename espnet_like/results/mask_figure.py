@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from espnet_like.scoring.figures import plt
+from espnet_like.results.figures import plt
 
 Image = NDArray[np.float32]
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import MissingInput, UserError
+from espnet_like.experiments.runs import Planned
 from espnet_like.features.dump import FeatureDump
 from espnet_like.scoring.score import read_scores
-from espnet_like.scoring.tables import Planned
 
 Right = dict[str, int]  # clip -> how many of its repeats are right
 

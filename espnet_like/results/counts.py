@@ -20,9 +20,9 @@ from numpy.typing import ArrayLike
 
 from espnet_like.data.directory import DataDir
 from espnet_like.errors import UserError
+from espnet_like.experiments.runs import Planned, config_digest
 from espnet_like.files import read_json, update_text
-from espnet_like.scoring.results import Result
-from espnet_like.scoring.tables import Planned, config_digest
+from espnet_like.results.store import Result
 
 
 class Run(NamedTuple):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from espnet_like.scoring.counts import Counts, Part, total
-from espnet_like.scoring.intervals import mean_interval, wilson
-from espnet_like.scoring.markdown import markdown
-from espnet_like.scoring.results import Result
+from espnet_like.results.counts import Counts, Part, total
+from espnet_like.results.intervals import mean_interval, wilson
+from espnet_like.results.markdown import markdown
+from espnet_like.results.store import Result
 
 NOTES = """\
 In brackets: 95 % intervals from the number of clips (Wilson's; of a mean over classes, those of the
